@@ -1,0 +1,248 @@
+"""From what a caller sent to a request that is valid if it exists, with every violation found at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from server.domain import request as limits
+from server.domain.catalogue import Catalogue, Model, Route
+from server.domain.errors import InvalidRequest, ServiceError, Violation
+from server.domain.request import ImageRequest, OutputFormat, Size
+from server.domain.routing import Routing
+from server.domain.task import Priority
+
+MAX_PAID_ATTEMPTS = 10
+
+Wrong = Callable[[str, str], None]
+"""Collects one violation: the field's proto path, and what is wrong and allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftReference:
+    """A reference image as sent: exactly one of the three is meant to be set."""
+
+    url: str = ""
+    data: bytes = b""
+    task_id: str = ""
+    """With `index`: an output of an earlier task of the same caller."""
+    index: int = 0
+    kind: str = ""
+    """`url`, `data`, `output`, or empty when none was set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A request as sent, before defaults and before any check."""
+
+    prompt: str
+    model: str = ""
+    size: str = ""
+    watermark: bool = False
+    seed: int | None = None
+    guidance_scale: float | None = None
+    references: tuple[DraftReference, ...] = ()
+    quality: str = ""
+    output_format: OutputFormat | None = None
+    provider: str = ""
+    negative_prompt: str = ""
+    request_id: str = ""
+    user_id: str = ""
+    priority: Priority = Priority.DEFAULT
+    ttl_ms: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    max_paid_attempts: int | None = None
+    sequence: bool = False
+    max_images: int = 0
+    violations: tuple[Violation, ...] = ()
+    """What was found wrong while the message was read (unknown enum numbers)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What this deployment fills in."""
+
+    model: str
+    size: str
+    max_paid_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A valid request; its references are still as sent (`Draft.references`)."""
+
+    model: Model
+    route: Route
+    request: ImageRequest
+    ttl_ms: int
+    max_paid_attempts: int
+
+
+def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Defaults, seed: int) -> Admitted:
+    """Check everything. `seed` is used when the draft names none.
+
+    Raises InvalidRequest with all violations; ModelNotFound or ProviderNotConfigured only for a request
+    that is right in every other respect.
+    """
+    found = list(draft.violations)
+
+    def wrong(name: str, description: str) -> None:
+        found.append(Violation(field=name, description=description))
+
+    _check_texts(draft, wrong)
+    _check_numbers(draft, wrong)
+    _check_options(draft, wrong)
+    _check_references(draft, wrong)
+    wanted = _wanted_images(draft, wrong)
+
+    model: Model | None = None
+    route: Route | None = None
+    refused: ServiceError | None = None
+    try:
+        model = catalogue.find(draft.model.strip() or defaults.model)
+        route = routing.choose(model, draft.provider.strip().lower())
+    except InvalidRequest as error:
+        found.extend(error.violations)
+    except ServiceError as error:
+        refused = error
+    chosen = _fit_to_model(draft, model, defaults, wanted, wrong) if model is not None else None
+    if found:
+        raise InvalidRequest(found)
+    if refused is not None:
+        raise refused
+    if model is None or route is None or chosen is None:
+        raise AssertionError("a request without violations has a model, a route and a size")
+    size, label = chosen
+    return Admitted(
+        model=model,
+        route=route,
+        request=ImageRequest(
+            prompt=draft.prompt,
+            negative_prompt=draft.negative_prompt,
+            size=size,
+            size_label=label,
+            watermark=draft.watermark,
+            seed=seed if draft.seed is None or draft.seed < 0 else draft.seed,
+            guidance_scale=draft.guidance_scale,
+            quality=draft.quality,
+            output_format=draft.output_format or model.output_formats[0],
+            sequence=draft.sequence,
+            max_images=wanted,
+        ),
+        ttl_ms=limits.DEFAULT_TTL_S * 1000 if draft.ttl_ms is None else draft.ttl_ms,
+        max_paid_attempts=(
+            defaults.max_paid_attempts if draft.max_paid_attempts is None else draft.max_paid_attempts
+        ),
+    )
+
+
+def _check_texts(draft: Draft, wrong: Wrong) -> None:
+    if not draft.prompt.strip():
+        wrong("prompt", f"is required: 1 to {limits.MAX_PROMPT_CHARS:,} characters")
+    for name, text, most in (
+        ("prompt", draft.prompt, limits.MAX_PROMPT_CHARS),
+        ("negative_prompt", draft.negative_prompt, limits.MAX_PROMPT_CHARS),
+        ("request_id", draft.request_id, limits.MAX_ID_CHARS),
+        ("user_id", draft.user_id, limits.MAX_ID_CHARS),
+    ):
+        if len(text) > most:
+            wrong(name, f"has {len(text):,} characters, at most {most:,} are allowed")
+
+
+def _check_numbers(draft: Draft, wrong: Wrong) -> None:
+    if draft.seed is not None and draft.seed < limits.MIN_SEED:
+        wrong("seed", f"is {draft.seed}; allowed: {limits.MIN_SEED} (random) to {limits.MAX_SEED:,}")
+    low, high = limits.MIN_GUIDANCE_SCALE, limits.MAX_GUIDANCE_SCALE
+    scale = draft.guidance_scale
+    if scale is not None and not (math.isfinite(scale) and low <= scale <= high):
+        wrong("guidance_scale", f"is {scale:g}; allowed: {low:g} to {high:g}, or unset")
+
+
+def _check_options(draft: Draft, wrong: Wrong) -> None:
+    if draft.ttl_ms is not None and not limits.MIN_TTL_S * 1000 <= draft.ttl_ms <= limits.MAX_TTL_S * 1000:
+        wrong("options.ttl", f"is {draft.ttl_ms / 1000:g} s; allowed: 1 s to {limits.MAX_TTL_S:,} s (7 days)")
+    if draft.max_paid_attempts is not None and not 1 <= draft.max_paid_attempts <= MAX_PAID_ATTEMPTS:
+        wrong("options.max_paid_attempts", f"is {draft.max_paid_attempts}; allowed: 1 to {MAX_PAID_ATTEMPTS}")
+    if len(draft.labels) > limits.MAX_LABELS:
+        wrong("options.labels", f"has {len(draft.labels)} labels, at most {limits.MAX_LABELS} are allowed")
+    for key, value in draft.labels.items():
+        if not 1 <= len(key) <= limits.MAX_LABEL_CHARS or len(value) > limits.MAX_LABEL_CHARS:
+            wrong(
+                f"options.labels[{key[: limits.MAX_LABEL_CHARS]!r}]",
+                f"keys have 1 to {limits.MAX_LABEL_CHARS} characters, values at most as many",
+            )
+
+
+def _check_references(draft: Draft, wrong: Wrong) -> None:
+    if len(draft.references) > limits.MAX_REFERENCES:
+        wrong(
+            "reference_images",
+            f"has {len(draft.references)} images, at most {limits.MAX_REFERENCES} are allowed",
+        )
+    for i, reference in enumerate(draft.references):
+        path = f"reference_images[{i}]"
+        if reference.kind == "data":
+            size = len(reference.data)
+            if not 0 < size <= limits.MAX_REFERENCE_BYTES:
+                wrong(f"{path}.data", f"has {size:,} bytes; allowed: 1 to {limits.MAX_REFERENCE_BYTES:,}")
+        elif reference.kind == "output":
+            if not 1 <= len(reference.task_id) <= limits.MAX_ID_CHARS:
+                wrong(f"{path}.output.task_id", f"must have 1 to {limits.MAX_ID_CHARS} characters")
+            if not 0 <= reference.index < limits.MAX_IMAGES:
+                wrong(f"{path}.output.index", f"is {reference.index}; allowed: 0 to {limits.MAX_IMAGES - 1}")
+        elif reference.kind == "url":
+            wrong(
+                f"{path}.url",
+                "no provider here reads links; send the image as `data` or as an earlier `output`",
+            )
+        else:
+            wrong(path, "one of `data`, `output` or `url` must be set")
+
+
+def _wanted_images(draft: Draft, wrong: Wrong) -> int:
+    if not draft.sequence:
+        return 1
+    if not 0 <= draft.max_images <= limits.MAX_IMAGES:
+        wrong("max_images", f"is {draft.max_images}; allowed: 1 to {limits.MAX_IMAGES}, or 0 for the default")
+        return 1
+    wanted = draft.max_images or limits.DEFAULT_SEQUENCE_IMAGES
+    if wanted + len(draft.references) > limits.MAX_IMAGES:
+        wrong(
+            "max_images",
+            f"{wanted} images and {len(draft.references)} references are more than "
+            f"{limits.MAX_IMAGES} together",
+        )
+    return wanted
+
+
+def _fit_to_model(
+    draft: Draft, model: Model, defaults: Defaults, wanted: int, wrong: Wrong
+) -> tuple[Size, str] | None:
+    """The size to ask for, after checking what this model can honour."""
+    if len(draft.references) > model.max_references:
+        allowed = f"at most {model.max_references}" if model.max_references else "no"
+        wrong("reference_images", f"{model.id} takes {allowed} reference images")
+    if wanted > model.max_images:
+        wrong("max_images", f"{model.id} makes at most {model.max_images} images of one sequence")
+    if draft.quality and draft.quality != "standard" and draft.quality not in model.qualities:
+        wrong(
+            "quality",
+            f"{draft.quality[:64]!r} is not known to {model.id}; allowed: {', '.join(model.qualities)}",
+        )
+    if draft.output_format is not None and draft.output_format not in model.output_formats:
+        names = ", ".join(f.name for f in model.output_formats)
+        wrong("output_format", f"{draft.output_format.name} is not made by {model.id}; allowed: {names}")
+    if draft.size.strip():
+        chosen = model.sizes.resolve(draft.size)
+        if chosen is None:
+            wrong("size", f"{draft.size[:64]!r} is not made by {model.id}; allowed: {model.sizes.describe()}")
+        return chosen
+    return model.sizes.resolve(defaults.size) or (model.sizes.default, "")
+
+
+def check_task_id(task_id: str) -> None:
+    """Raise InvalidRequest for an id that no task can have been given by any service."""
+    if not 1 <= len(task_id) <= limits.MAX_ID_CHARS:
+        description = f"must have 1 to {limits.MAX_ID_CHARS} characters, has {len(task_id)}"
+        raise InvalidRequest([Violation(field="task_id", description=description)])

@@ -1,0 +1,97 @@
+"""What a caller asks for, once it has been found valid against the model it asks of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_PROMPT_CHARS = 4_000
+MAX_ID_CHARS = 128
+MAX_LABELS = 16
+MAX_LABEL_CHARS = 63
+MAX_REFERENCES = 14
+MAX_REFERENCE_BYTES = 10 * 1024 * 1024
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+MAX_IMAGES = 15
+DEFAULT_SEQUENCE_IMAGES = 4
+MIN_TTL_S = 1
+MAX_TTL_S = 7 * 24 * 3600
+DEFAULT_TTL_S = 3600
+MIN_SEED = -1
+MAX_SEED = 2**31 - 1
+MIN_GUIDANCE_SCALE = 1.0
+MAX_GUIDANCE_SCALE = 10.0
+
+
+class OutputFormat(StrEnum):
+    """The file format of the images."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def mime_type(self) -> str:
+        """The format's media type (RFC 2046; WebP: RFC 9649)."""
+        return f"image/{self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """The picture's size as asked of the model, in pixels."""
+
+    width_px: int
+    height_px: int
+
+    def __str__(self) -> str:
+        return f"{self.width_px}x{self.height_px}"
+
+
+_SIZE = re.compile(r"([0-9]{1,6})[x×*]([0-9]{1,6})")
+
+
+def parse_size(text: str) -> Size | None:
+    """Read `WxH`; None when the text is something else (a label, or nonsense)."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        return None
+    return Size(width_px=int(match[1]), height_px=int(match[2]))
+
+
+class ReferenceKind(StrEnum):
+    """Where a reference image comes from."""
+
+    STORED = "stored"
+    """`value` is a key of the output store: bytes sent with the request, or an earlier output."""
+    URL = "url"
+    """`value` is a link that the provider, or the service for it, reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """One reference image."""
+
+    kind: ReferenceKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """A valid request for one image or a sequence of them: what a provider is given to fulfil."""
+
+    prompt: str
+    negative_prompt: str = ""
+    size: Size
+    size_label: str = ""
+    """The label the size was asked by (`2K`), upper case; empty when it was asked in pixels."""
+    watermark: bool = False
+    seed: int
+    """Never negative: a request without one gets a random seed at acceptance, so that a retry repeats it."""
+    guidance_scale: float | None = None
+    references: tuple[Reference, ...] = ()
+    quality: str = ""
+    output_format: OutputFormat = OutputFormat.PNG
+    sequence: bool = False
+    """Whether the images shall belong together; `max_images` is 1 otherwise."""
+    max_images: int = 1

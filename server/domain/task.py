@@ -1,0 +1,193 @@
+"""The task: one promise made to a caller, from acceptance to its one end.
+
+    PENDING ──claim──> PROCESSING ──> COMPLETED | FAILED | CANCELLED
+       ▲                   │
+       └── retry, lost worker, no capacity
+    PENDING ──> FAILED (expired) | CANCELLED
+
+Values only: how a task may change is in `life`, how it is kept is in `server.store`.
+All times are whole milliseconds since the Unix epoch, UTC; 0 means "not yet".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from server.domain.errors import TaskError
+from server.domain.request import ImageRequest
+
+
+class TaskState(StrEnum):
+    """Where a task stands; the three last ones are terminal and never change."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task is over."""
+        return self not in LIVE_STATES
+
+
+LIVE_STATES = frozenset({TaskState.PENDING, TaskState.PROCESSING})
+
+
+class TaskType(StrEnum):
+    """What a task makes."""
+
+    IMAGE = "IMAGE"
+
+
+class Priority(StrEnum):
+    """How soon a task is claimed; of ten claims six go to CRITICAL, three to DEFAULT, one to LOW."""
+
+    CRITICAL = "CRITICAL"
+    DEFAULT = "DEFAULT"
+    LOW = "LOW"
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    NOT_SENT = "NOT_SENT"
+    """Surely nothing reached the provider."""
+    REJECTED = "REJECTED"
+    """The provider answered with a refusal: nothing was made or billed."""
+    IN_DOUBT = "IN_DOUBT"
+    """The provider may have made, and billed, something that never reached us."""
+    CANCELLED = "CANCELLED"
+
+
+class CallState(StrEnum):
+    """What is known of one purchase. A refused call's row is removed again."""
+
+    OPEN = "OPEN"
+    DONE = "DONE"
+    IN_DOUBT = "IN_DOUBT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to a provider, written to the store before it is sent."""
+
+    state: CallState
+    paid: bool
+    """Whether the provider charges for it."""
+    sent_time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One claim of the task that reached the store: the fence behind which its worker writes."""
+
+    number: int
+    provider: str
+    worker: str
+    start_time_ms: int
+    end_time_ms: int = 0
+    outcome: AttemptOutcome | None = None
+    """None while the attempt is open."""
+    error: TaskError | None = None
+    calls: Mapping[int, Call] = field(default_factory=dict)
+
+    @property
+    def sent_time_ms(self) -> int:
+        """When the first call was written down, just before it was sent; 0 if there was none."""
+        return min((call.sent_time_ms for call in self.calls.values()), default=0)
+
+    @property
+    def paid(self) -> bool:
+        """Whether the attempt holds a call that was charged; one in doubt is not known to be."""
+        return any(call.paid and call.state is CallState.DONE for call in self.calls.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One finished image, verified and held in the output store."""
+
+    index: int
+    key: str
+    """Where the output store keeps it; the last part of its link."""
+    width_px: int
+    height_px: int
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What has been used up of the task's budgets."""
+
+    waits: int = 0
+    """Times it was handed back for want of capacity: bounded by the ttl alone."""
+    errors: int = 0
+    """Retryable failures: bounded by IMAGE_MAX_RETRIES."""
+    lost: int = 0
+    """Workers lost before a paid call: bounded by `life.MAX_LOST_WORKERS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as the store holds it."""
+
+    id: str
+    """A ULID: 26 characters, ordered by the time it was minted."""
+    caller: str
+    """Who submitted it, as authenticated; `anonymous` until callers have identities."""
+    type: TaskType
+    state: TaskState
+    priority: Priority
+    pool: str
+    """The two characters that name the queue it waits in."""
+    provider: str
+    model: str
+    user_id: str
+    request_id: str
+    labels: Mapping[str, str]
+    request: ImageRequest
+    max_paid_attempts: int
+    revision: int
+    create_time_ms: int
+    update_time_ms: int
+    ttl_time_ms: int
+    """From then on no new attempt starts: a waiting task ends FAILED / TASK_EXPIRED."""
+    start_time_ms: int = 0
+    end_time_ms: int = 0
+    attempt: int = 0
+    """Number of the newest attempt: the fence every write after a claim is conditional on."""
+    owner: str = ""
+    """The worker of the newest attempt."""
+    not_before_ms: int = 0
+    cancel_requested: bool = False
+    counts: Counts = field(default_factory=Counts)
+    attempts: Mapping[int, Attempt] = field(default_factory=dict)
+    images: Mapping[int, StoredImage] = field(default_factory=dict)
+    failures: Mapping[int, TaskError] = field(default_factory=dict)
+    error: TaskError | None = None
+
+    @property
+    def images_wanted(self) -> int:
+        """How many images were asked for: an upper bound for a sequence."""
+        return self.request.max_images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTask:
+    """What the sweep needs of a task that is not over: read in pages, so only a few fields."""
+
+    id: str
+    caller: str
+    state: TaskState
+    priority: Priority
+    pool: str
+    owner: str
+    not_before_ms: int
+    ttl_time_ms: int

@@ -1,0 +1,114 @@
+"""What becomes of a task after something went wrong: pure decisions within the task's budgets.
+
+| what happened                                | counts against                                |
+|----------------------------------------------|-----------------------------------------------|
+| refused or surely not sent, retryable         | IMAGE_MAX_RETRIES                             |
+| no capacity (429, concurrency)                | nothing but the ttl                           |
+| in doubt, or its worker lost, after a paid call | the task's max_paid_attempts                |
+| worker lost before a paid call                | MAX_LOST_WORKERS                              |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from server.domain import life
+from server.domain.errors import Reason, TaskError
+from server.domain.life import Write
+from server.domain.task import AttemptOutcome, Counts, Task
+
+MAX_LOST_WORKERS = 5
+"""So many workers may die over a task before a paid call was sent; then it ends FAILED / WORKER_LOST."""
+
+BACKOFF_BASE_MS = 500
+BACKOFF_CAP_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How an attempt failed."""
+
+    outcome: AttemptOutcome
+    """NOT_SENT, REJECTED or IN_DOUBT."""
+    error: TaskError
+    paid: bool
+    """Whether the provider charges for its calls."""
+    retry_after_ms: int | None = None
+    """The provider's own word on when to come back."""
+    no_capacity: bool = False
+
+
+def backoff_ceiling_ms(failures: int) -> int:
+    """The most to wait after so many failures: exponential, bounded. Full jitter: wait any part of it."""
+    return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(max(failures - 1, 0), 16))
+
+
+def after_failure(
+    task: Task, failure: Failure, *, now_ms: int, max_retries: int, jitter: float
+) -> tuple[Write, int | None]:
+    """The write that ends the attempt, and the delay until the next one in ms; None: the task is over.
+
+    `jitter` is a uniform random number in [0, 1): the share of the back-off that is waited.
+    """
+    error, outcome = failure.error, failure.outcome
+    delay_ms = failure.retry_after_ms
+
+    def again(counts: Counts, failures: int) -> tuple[Write, int]:
+        wait = delay_ms if delay_ms is not None else int(backoff_ceiling_ms(failures) * jitter)
+        wait = min(wait, max(0, task.ttl_time_ms - now_ms))
+        write = life.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
+        return (write if outcome is AttemptOutcome.IN_DOUBT else life.without_call(write, task)), wait
+
+    def over(final: TaskError) -> tuple[Write, None]:
+        write = life.fail(task, final, now_ms, outcome=outcome)
+        return (write if outcome is AttemptOutcome.IN_DOUBT else life.without_call(write, task)), None
+
+    if life.expired(task, now_ms):
+        return over(life.expiry() if error.retryable else error)
+    if failure.no_capacity:
+        waits = task.counts.waits + 1
+        return again(replace(task.counts, waits=waits), waits)
+    if outcome is AttemptOutcome.IN_DOUBT and failure.paid:
+        if life.paid_or_open_calls(task) < task.max_paid_attempts:
+            return again(task.counts, 1)
+        return over(_outcome_unknown("The provider's answer to a paid call never arrived"))
+    if error.retryable and task.counts.errors < max_retries:
+        errors = task.counts.errors + 1
+        return again(replace(task.counts, errors=errors), errors)
+    return over(error)
+
+
+def after_drain(task: Task, now_ms: int) -> Write:
+    """A stopping worker returns what surely bought nothing; the attempt counts against no budget."""
+    error = TaskError(
+        reason=Reason.DRAINING, message="The worker was stopped before the end.", retryable=True
+    )
+    back = life.retry(task, error, now_ms, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts)
+    return life.without_call(back, task)
+
+
+def lost_worker(task: Task, now_ms: int) -> Write | None:
+    """The end of a task that may not be tried again after its worker was lost; None: take it over."""
+    if task.cancel_requested:
+        return life.cancel_lost(task, now_ms)
+    if life.open_paid_call(task):
+        if life.paid_or_open_calls(task) >= task.max_paid_attempts:
+            return life.end_lost(
+                task, _outcome_unknown("The worker was lost after a paid call was sent"), now_ms
+            )
+    elif task.counts.lost + 1 >= MAX_LOST_WORKERS:
+        error = TaskError(
+            reason=Reason.WORKER_LOST,
+            message=f"{MAX_LOST_WORKERS} workers were lost while they held this task. It may be what ends "
+            "them: check the workers' memory limits before submitting it again.",
+        )
+        return life.end_lost(task, error, now_ms)
+    return life.end_lost(task, life.expiry(), now_ms) if life.expired(task, now_ms) else None
+
+
+def _outcome_unknown(what: str) -> TaskError:
+    return TaskError(
+        reason=Reason.OUTCOME_UNKNOWN,
+        message=f"{what}, and max_paid_attempts allows no further one. The provider may have made and "
+        "charged the image. Submit again to accept another charge.",
+    )

@@ -1,0 +1,79 @@
+"""Logging: one line per event, JSON for machines or text for people, to stderr and to daily files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+_SECRET = re.compile(
+    r"(?i)(://[^:/@\s]*:)[^@/\s]+(?=@)|(bearer\s+)[\w.~+/=-]+|((?:signature|x-amz-[a-z-]+|x-tos-[a-z-]+|credential)=)[^&\s\"']+"
+)
+
+
+def redact(text: str) -> str:
+    """The text with passwords in URLs, bearer tokens and link signatures blanked out."""
+    return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***", text)
+
+
+def _redact_values(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = redact(value)
+    return event
+
+
+def _dumps(value: Any, **kwargs: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **kwargs)
+
+
+def configure(
+    *, level: str, form: str, directory: Path | None, keep_days: int, app: str, version: str, role: str
+) -> None:
+    """Set up logging for this process: `structlog.get_logger()` and the standard library's loggers alike."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact_values,
+    ]
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(serializer=_dumps)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+    )
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            logging.handlers.TimedRotatingFileHandler(
+                directory / f"{role}.log", when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
+            )
+        )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.getLogger("aiohttp.access").setLevel("WARNING")
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(app=app, version=version, role=role)

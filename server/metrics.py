@@ -1,0 +1,98 @@
+"""Every instrument of the service, one object made per process.
+
+Labels are closed sets known at start: models are catalogue ids, outcomes and states enum values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+_TASK_SECONDS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
+_RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10, 30, 60, 300)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """The instruments; `expose` gives them in Prometheus' text format."""
+
+    def __init__(self, *, app: str, version: str, role: str, models: Iterable[str] = ()) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        build = Info("imagegen_build", "What is running.", registry=registry)
+        build.info({"app": app, "version": version, "role": role})
+        self.tasks_submitted = counter("imagegen_tasks_submitted_total", "Tasks accepted, by model.", "model")
+        self.tasks_finished = counter(
+            "imagegen_tasks_finished_total",
+            "Tasks this process ended, by the state they ended in.",
+            "outcome",
+        )
+        self.task_wait = histogram(
+            "imagegen_task_wait_seconds",
+            "From acceptance to the first attempt.",
+            (0.005, 0.02, 0.1, *_TASK_SECONDS),
+        )
+        self.task_duration = histogram(
+            "imagegen_task_duration_seconds", "From acceptance to the task's end.", _TASK_SECONDS
+        )
+        self.provider_duration = histogram(
+            "imagegen_provider_request_duration_seconds", "One call to a provider.", _TASK_SECONDS, "provider"
+        )
+        self.provider_requests = counter(
+            "imagegen_provider_requests_total",
+            "Calls to providers, by how their attempt ended.",
+            "provider",
+            "outcome",
+        )
+        self.queue_tasks = gauge(
+            "imagegen_queue_tasks", "Tasks in the queue; the same from every process: take the max.", "state"
+        )
+        self.oldest_ready_age = gauge(
+            "imagegen_oldest_ready_task_age_seconds", "Age of the oldest task that is ready and unclaimed."
+        )
+        self.leases_expired = counter(
+            "imagegen_leases_expired_total", "Leases that ran out and were resolved."
+        )
+        self.workers_lost = counter("imagegen_workers_lost_total", "Workers this process declared lost.")
+        self.queue_rebuilds = counter(
+            "imagegen_queue_rebuilds_total", "Rebuilds of the queue from the store."
+        )
+        self.queue_repaired = counter("imagegen_queue_repaired_total", "Entries the sweep put right.")
+        self.stale_writes = counter(
+            "imagegen_stale_writes_total", "Writes the store refused because a successor had taken over."
+        )
+        self.worker_slots = gauge("imagegen_worker_slots", "Slots of this worker.", "state")
+        self.waiting_calls = gauge(
+            "imagegen_waiting_calls", "Calls that wait for a task's end in this process."
+        )
+        self.redis_up = gauge("imagegen_redis_up", "1 while Redis answers.")
+        self.store_up = gauge("imagegen_store_up", "1 while the task store takes writes.")
+        self.rpc_handled = counter(
+            "grpc_server_handled_total", "RPCs answered, by code.", "grpc_method", "grpc_code"
+        )
+        self.rpc_seconds = histogram(
+            "grpc_server_handling_seconds", "RPCs from request to answer.", _RPC_SECONDS, "grpc_method"
+        )
+        for model in models:
+            self.tasks_submitted.labels(model)
+        for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
+            self.tasks_finished.labels(outcome)
+        for state in ("ready", "leased", "delayed"):
+            self.queue_tasks.labels(state)
+        for state in ("busy", "free"):
+            self.worker_slots.labels(state)
+
+    def expose(self) -> bytes:
+        """Everything, as `/metrics` answers it."""
+        return generate_latest(self.registry)

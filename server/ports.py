@@ -1,0 +1,276 @@
+"""What the core needs from outside: the store, the queue, the outputs, and a clock.
+
+`service`, `api` and `worker` know these protocols and never an implementation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from server.domain.life import Write
+from server.domain.task import LiveTask, Priority, Task, TaskState
+
+
+def now_ms() -> int:
+    """The wall clock in whole milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+# --- store ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestIdRow:
+    """The record that one request_id made one task."""
+
+    task_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """One worker process as the store knows it."""
+
+    id: str
+    beat: int
+    lost: bool
+
+
+class TaskStore(Protocol):
+    """The truth about tasks and workers. Every method raises StoreUnavailable when the store is away.
+
+    A StoreUnavailable of a writing method means "unknown": the write may have happened.
+    """
+
+    async def insert(self, task: Task) -> bool:
+        """Keep a new task; durable when it returns. False when a task with this id exists already."""
+        ...
+
+    async def get(self, task_id: str) -> Task | None:
+        """The task as of now, or None."""
+        ...
+
+    async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+        """Those of the tasks that exist, by id."""
+        ...
+
+    async def write(self, write: Write) -> bool:
+        """Do the conditional write; whether this very write, and no other, took place."""
+        ...
+
+    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
+        """The states of those of the tasks that exist, by id."""
+        ...
+
+    async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
+        """The revisions of those of the tasks that exist, by id."""
+        ...
+
+    async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
+        """Tasks that are not over, in ascending order of id, from the first id above `after`."""
+        ...
+
+    async def claim_request_id(self, key: str, row: RequestIdRow) -> RequestIdRow:
+        """Bind the key to this row, unless it is bound: the row that holds, mine or the earlier one."""
+        ...
+
+    async def find_request_id(self, key: str) -> RequestIdRow | None:
+        """The row bound to the key, or None."""
+        ...
+
+    async def register_worker(self, worker_id: str, *, host: str, pid: int) -> None:
+        """Add the row of a worker that is about to claim: beat 0, not lost."""
+        ...
+
+    async def beat(self, worker_id: str) -> bool:
+        """Raise the worker's beat; False when it was declared lost or its row is gone."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """All rows, lost ones included."""
+        ...
+
+    async def declare_lost(self, worker_id: str, *, beat: int) -> bool:
+        """Declare the worker lost if its beat is still the given one and nobody did so before."""
+        ...
+
+    async def remove_worker(self, worker_id: str) -> None:
+        """Take the row away: the worker holds nothing, and a missing row counts as lost."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if the store answers and would take a write."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let go."""
+        ...
+
+
+# --- queue ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A task as the queue knows it."""
+
+    task_id: str
+    pool: str
+    priority: Priority
+    caller: str
+    """The caller in full; the queue keeps 11 characters of its hash."""
+    delay_ms: int = 0
+    """How long it is not yet due; 0 = ready now."""
+    lane: str = ""
+    """The lane whose room it holds, as claimed: `renew` makes a lost lease again with it. '' = not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What is capped: one provider account. `limit` calls at once, over all workers."""
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """What queues together: an ordered choice of lanes. `code` is its two characters in the keys."""
+
+    code: str
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A task handed to this worker under a lease, with room reserved in `lane`."""
+
+    task_id: str
+    lane: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The answer to a claim."""
+
+    tasks: Sequence[Claimed]
+    next_due_ms: int | None
+    """In how many milliseconds to claim again, for a task that is delayed now; None: nothing is delayed."""
+
+
+class Held(Enum):
+    """What a holder's script found."""
+
+    MINE = "mine"
+    """The entry was leased to this worker, and the step was taken."""
+    NOT_MINE = "not mine"
+    """It is leased to another worker or waits: nothing was changed."""
+    MISSING = "missing"
+    """There was no such entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """What is in the queue, for metrics, limits and people."""
+
+    ready: int
+    leased: int
+    delayed: int
+    oldest_ready_ms: int | None
+    """Age of the oldest task at the head of a line, by the time in its id; None when none is ready."""
+
+
+class QueueUnavailable(Exception):
+    """Redis does not answer: a delay, never a loss."""
+
+
+class SubmitQueue(Protocol):
+    """The queue as those who submit and wait see it. Raises QueueUnavailable."""
+
+    async def enqueue(self, entries: Sequence[Entry]) -> None:
+        """Put the tasks in line; one that is in the queue already stays as it is."""
+        ...
+
+    async def depth(self) -> int:
+        """How many tasks are in the queue: ready, delayed and leased."""
+        ...
+
+
+class WorkQueue(SubmitQueue, Protocol):
+    """The queue as a worker sees it: leases are hints, the store's attempt number decides."""
+
+    async def claim(self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int) -> Claims:
+        """Take up to `free` ready tasks under a lease, weighted over priorities, round robin over callers."""
+        ...
+
+    async def finish(self, *, worker: str, task_ids: Sequence[str]) -> None:
+        """The store says these are over: take them out, free their room, tell who waits for them."""
+        ...
+
+    async def release(self, *, worker: str, entries: Sequence[Entry]) -> None:
+        """Give back: to the head of its line, or delayed. A missing entry is made again (rule S4)."""
+        ...
+
+    async def renew(self, *, worker: str, entries: Sequence[Entry], lease_ms: int) -> None:
+        """Prolong the leases of what this worker runs; a missing one is made again (rule S4)."""
+        ...
+
+    async def hand_over(self, *, entry: Entry, worker: str, owner: str, lease_ms: int) -> None:
+        """The store says that `owner` lives and has it: lease it to that worker (rule W3)."""
+        ...
+
+    async def announce(self, task_ids: Sequence[str]) -> None:
+        """Tell who waits that these tasks changed (a new image). Lossy."""
+        ...
+
+    async def wait_for_work(self, *, timeout_s: float) -> bool:
+        """Block until work was announced or the time is over; true if it was announced."""
+        ...
+
+    async def stats(self) -> QueueStats:
+        """What is in the queue now."""
+        ...
+
+
+class TaskEvents(Protocol):
+    """Wake-ups: lossy by contract, so every waiter also polls, slowly."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether wake-ups can be expected at present."""
+        ...
+
+    async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
+        """Call `on_change` with the ids of tasks that changed, until cancelled; reconnects by itself."""
+        ...
+
+
+# --- outputs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """Bytes with their media type."""
+
+    data: bytes
+    mime_type: str
+
+
+class OutputStore(Protocol):
+    """Bytes under keys that are written once. Raises StoreUnavailable when it is away."""
+
+    async def put(self, key: str, data: bytes, *, mime_type: str) -> None:
+        """Keep the bytes; durable when it returns. A key that exists already is left as it is."""
+        ...
+
+    async def get(self, key: str) -> StoredObject | None:
+        """The bytes under the key, or None."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...

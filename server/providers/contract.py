@@ -1,0 +1,125 @@
+"""What every provider offers, and how it says what went wrong.
+
+A provider turns one valid request into images. It keeps no task state, retries nothing and reads no
+environment: budgets, retries and records belong to the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from server.domain.errors import Reason, TaskError
+from server.domain.request import ImageRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What is to be made: a valid request, the reference bytes it names, and the images still wanted."""
+
+    task_id: str
+    upstream_model: str
+    """The model's name at the provider."""
+    request: ImageRequest
+    references: tuple[bytes, ...]
+    indexes: tuple[int, ...]
+    """The images to make, by their 0-based place in the sequence; made ones are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeImage:
+    """One image as it came from the provider, not yet verified or stored."""
+
+    index: int
+    data: bytes
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFailed:
+    """One image of a sequence that the provider refused or could not make, while others go on."""
+
+    index: int
+    error: TaskError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The end of a call that was answered; every image was handed to `progress` before."""
+
+    failures: Sequence[ImageFailed] = field(default_factory=tuple)
+
+
+Progress = Callable[[MadeImage], Awaitable[None]]
+"""Called once per image, as soon as it is there; when it returns the image is stored."""
+
+
+class Sent(Enum):
+    """What is known of the request when a call fails: it decides what a retry may cost."""
+
+    NOT_SENT = "not sent"
+    """Nothing reached the provider: a retry costs nothing."""
+    REJECTED = "rejected"
+    """The provider answered with a refusal: nothing was made, nothing is charged."""
+    IN_DOUBT = "in doubt"
+    """It may have been accepted and charged: only `max_paid_attempts` permits another call."""
+
+
+class ProviderError(Exception):
+    """A call failed. `retryable`: may the same request succeed later? `retry_after_s`: not before when?
+
+    `no_capacity`: the provider was busy (429, concurrency); waiting costs no attempt, only ttl.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: Sent,
+        reason: Reason,
+        retryable: bool,
+        retry_after_s: float | None = None,
+        no_capacity: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.sent = sent
+        self.reason = reason
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.no_capacity = no_capacity
+
+
+class Provider(Protocol):
+    """One vendor, or a stand-in for one."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in routes, answers, metrics: `local`, `ark`, …"""
+        ...
+
+    @property
+    def paid(self) -> bool:
+        """Whether its calls are charged for."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """How many calls it takes at once, over all workers."""
+        ...
+
+    async def generate(
+        self, generation: Generation, *, timeout_s: float, progress: Progress, resume: str = ""
+    ) -> Generated:
+        """Make the images and hand each to `progress` as it arrives.
+
+        `timeout_s` bounds the whole call. `resume` is the receipt of an earlier call (an upstream task
+        id), empty for a new one. Raises ProviderError, and nothing else, when the provider fails.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads."""
+        ...

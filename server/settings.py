@@ -1,0 +1,214 @@
+"""The settings: one frozen tree, read once from the environment and `.env`, and the only reader of either.
+
+It stops at `server.app`: everything else takes plain arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
+OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _empty_is_unset(value: Any) -> Any:
+    return None if value == "" else value
+
+
+OptionalFloat = Annotated[float | None, BeforeValidator(_empty_is_unset)]
+
+
+def _scheme(url: str, allowed: tuple[str, ...]) -> str:
+    if url and urlsplit(url).scheme not in allowed:
+        raise ValueError("expected a URL that begins with " + " or ".join(f"{s}://" for s in allowed))
+    return url
+
+
+class Settings(BaseSettings):
+    """Every setting; a name in capitals is the environment variable of the field in small letters."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+    app_name: str = Field("sia-image-service", description="Name in logs and metrics.")
+    app_version: str = Field("0.1.0", description="Version in logs and metrics.")
+    app_environment: str = Field(
+        "development",
+        description="`development` lets the local provider stand in for vendors without a key; any other "
+        "name (`production`, `staging`) does not.",
+    )
+    data_dir: Path = Field(Path("var"), description="Where the embedded stack keeps everything.")
+    grpc_port: Port = Field(8080, description="Port of the gRPC server; 0 picks a free one.")
+    http_port: Port = Field(
+        9090, description="Port of health, readiness, metrics and outputs; 0 picks a free one."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field(
+        "json", description="`json` for machines, `console` for people."
+    )
+    log_dir: Annotated[Path | None, BeforeValidator(_empty_is_unset)] = Field(
+        None, description="Also log into this directory, one file a day; empty = stderr only."
+    )
+    log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")
+
+    redis_url: str = Field("", description="`redis://host:6379/0`, `rediss://…` or `unix:///path`.")
+    store_url: str = Field(
+        "",
+        validation_alias=AliasChoices("store_url", "mongo_url"),
+        description="`mongodb://host:27017/imagegen` or `sqlite:///path/to/file.db`.",
+    )
+    output_url: str = Field(
+        "",
+        description="Where images are kept: `file:///dir` or a `mongodb://…` URL (GridFS). "
+        "Empty = GridFS beside a MongoDB store, `DATA_DIR/outputs` otherwise.",
+    )
+    public_url: str = Field(
+        "", description="What the links of images begin with; empty = `http://localhost:HTTP_PORT`."
+    )
+
+    image_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("image_api_key", "ark_api_key", "volcengine_api_key"),
+        description="API key of Volcengine Ark.",
+    )
+    image_base_url: str = Field(
+        "https://ark.cn-beijing.volces.com",
+        validation_alias=AliasChoices("image_base_url", "volcengine_endpoint"),
+        description="Ark's address; `/api/v3` is appended when the path is empty.",
+    )
+    image_model: str = Field("doubao-seedream-4-0-250828", description="Model of requests that name none.")
+    image_default_size: str = Field(
+        "2K", description="Size of requests that name none, where the model takes it."
+    )
+    image_timeout: float = Field(
+        300,
+        gt=0,
+        le=3600,
+        validation_alias=AliasChoices("image_timeout", "ai_timeout"),
+        description="Seconds one attempt may take.",
+    )
+    image_max_retries: int = Field(
+        3, ge=0, le=20, description="Retries after a failure that surely cost nothing."
+    )
+    volcengine_access_key: SecretStr = Field(SecretStr(""), description="Access key of Jimeng.")
+    volcengine_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of Jimeng.")
+    volcengine_region: str = Field("cn-north-1", description="Region of Jimeng.")
+    openai_api_key: SecretStr = Field(SecretStr(""), description="API key of OpenAI.")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="OpenAI's address.")
+
+    worker_concurrency: int = Field(10, ge=1, le=1000, description="Tasks one worker process runs at once.")
+    max_paid_attempts: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="Paid calls a task may cost where its request does not say; 1 = never twice.",
+    )
+    lease_seconds: float = Field(
+        15,
+        ge=0.5,
+        le=300,
+        description="How long a silent worker keeps its tasks; lost ones resume within twice that.",
+    )
+    sync_wait_max_seconds: float = Field(
+        300, gt=0, le=3600, description="How long a synchronous call without a deadline waits."
+    )
+    shutdown_grace_seconds: OptionalFloat = Field(
+        None,
+        ge=0,
+        le=7200,
+        description="How long a stop waits for work under way; empty = IMAGE_TIMEOUT + 15.",
+    )
+    queue_max_depth: int = Field(
+        100_000, ge=1, description="Tasks that may wait or run; beyond it submits answer RESOURCE_EXHAUSTED."
+    )
+    output_fetch_allow_private: bool = Field(
+        False, description="Whether outputs may be fetched over http and from private addresses."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, url: str) -> str:
+        return _scheme(url, REDIS_SCHEMES)
+
+    @field_validator("store_url")
+    @classmethod
+    def _store_scheme(cls, url: str) -> str:
+        return _scheme(url, STORE_SCHEMES)
+
+    @field_validator("output_url")
+    @classmethod
+    def _output_scheme(cls, url: str) -> str:
+        return _scheme(url, OUTPUT_SCHEMES)
+
+    @property
+    def grace_s(self) -> float:
+        """SHUTDOWN_GRACE_SECONDS, or its default."""
+        return self.image_timeout + 15 if self.shutdown_grace_seconds is None else self.shutdown_grace_seconds
+
+    @property
+    def outputs(self) -> str:
+        """OUTPUT_URL, or its default."""
+        if self.output_url:
+            return self.output_url
+        if self.store_url.startswith("mongodb"):
+            return self.store_url
+        return f"file://{(self.data_dir / 'outputs').resolve()}"
+
+    @property
+    def vendor_keys(self) -> dict[str, bool]:
+        """Which vendors have credentials, by provider name."""
+        return {
+            "ark": bool(self.image_api_key.get_secret_value()),
+            "jimeng": bool(
+                self.volcengine_access_key.get_secret_value()
+                and self.volcengine_secret_key.get_secret_value()
+            ),
+            "openai": bool(self.openai_api_key.get_secret_value()),
+        }
+
+    def as_environment(self) -> dict[str, str]:
+        """The settings as variables, for child processes: what came from `.env` or arguments included."""
+        values: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            values[name.upper()] = "" if plain is None else str(plain)
+        return values
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing: one line per setting, its name, what is wrong, what is expected."""
+
+
+def load(env_file: str | None = ".env", **overrides: object) -> Settings:
+    """Read the settings. Raises SettingsError naming every wrong variable."""
+    try:
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = str(item["loc"][0]).upper() if item["loc"] else "settings"
+            field = Settings.model_fields.get(name.lower())
+            expected = f" ({field.description})" if field is not None and field.description else ""
+            lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{expected}")
+        raise SettingsError("\n".join(lines)) from error
+
+
+def require(settings: Settings, *names: str) -> None:
+    """Raise SettingsError when one of these settings is empty."""
+    missing = [
+        f"{name.upper()}: is not set ({Settings.model_fields[name].description})"
+        for name in names
+        if not getattr(settings, name)
+    ]
+    if missing:
+        raise SettingsError("\n".join(missing))

@@ -1,0 +1,101 @@
+"""`python -m server ROLE`: starts one role and turns signals into an orderly stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from server import logs
+from server.settings import Settings, SettingsError, load, require
+
+ROLES = {
+    "api": "serve gRPC and the side port",
+    "worker": "run tasks",
+    "all": "both, and without REDIS_URL and STORE_URL a Redis and a database of their own under DATA_DIR",
+    "demo": "show the service at work on pictures under out/, then stop",
+    "queue-status": "print what is in the queue",
+    "queue-clear": "empty the queue; the sweep brings every unfinished task back from the store",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a role; returns the exit code: 0 stopped as asked, 1 failed, 2 wrong settings or arguments."""
+    parser = argparse.ArgumentParser(prog="python -m server", description="The image-generation service.")
+    roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
+    for role, text in ROLES.items():
+        roles.add_parser(role, help=text, description=text.capitalize() + ".").add_argument(
+            "--ready-fd",
+            type=int,
+            metavar="FD",
+            help="write the ports as one line of JSON to this open file descriptor once listening",
+        )
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments.role, arguments.ready_fd)
+    except SettingsError as error:
+        print(f"The settings are wrong:\n{error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+def _run(role: str, ready_fd: int | None) -> int:
+    if role == "demo":
+        from server.demo import run_demo
+
+        return run_demo()
+    settings = load()
+    logs.configure(
+        level=settings.log_level,
+        form=settings.log_format,
+        directory=settings.log_dir,
+        keep_days=settings.log_keep_days,
+        app=settings.app_name,
+        version=settings.app_version,
+        role=role,
+    )
+    if role == "all":
+        from server.embedded import run_all
+
+        return run_all(settings, ready_fd=ready_fd)
+    if role.startswith("queue-"):
+        from server.queue_commands import run_queue_command
+
+        require(settings, "redis_url")
+        return asyncio.run(run_queue_command(role, settings.redis_url))
+    require(settings, "store_url", "redis_url")
+    return asyncio.run(_serve(role, settings, ready_fd))
+
+
+async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
+    import structlog
+
+    from server.app import Listening, StartError, run_api, run_worker
+
+    log = structlog.get_logger("server")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def on_ready(listening: Listening) -> None:
+        ports = {"grpc_port": listening.grpc_port, "http_port": listening.http_port}
+        log.info("listening", **ports)
+        if ready_fd is not None:
+            with os.fdopen(ready_fd, "w") as file:
+                file.write(json.dumps(ports) + "\n")
+
+    try:
+        await (run_api if role == "api" else run_worker)(settings, stop, on_ready)
+    except StartError as error:
+        print(f"Cannot start: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

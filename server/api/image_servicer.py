@@ -1,0 +1,158 @@
+"""image.v1.ImageService: one short method per rpc."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import grpc.aio
+from image.v1 import image_service_pb2 as pb
+from image.v1 import image_service_pb2_grpc
+
+from server.api import convert
+from server.api.deadlines import seconds_to_answer
+from server.api.interceptors import caller
+from server.domain.errors import TaskNotFound, WaitExpired
+from server.domain.task import Task, TaskState, TaskType
+from server.health import Health
+from server.ports import OutputStore
+from server.service.tasks import Submission, TaskService
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+MAX_ANSWER_BYTES = 3 * 1024 * 1024
+"""With image bytes in it, an answer stays below this: default clients refuse messages above 4 MiB."""
+HASH_OFF_LOOP_BYTES = 256 * 1024
+STREAM_HEARTBEAT_S = 15.0
+
+
+class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
+    """Makes pictures."""
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskService,
+        outputs: OutputStore,
+        health: Health,
+        link: convert.Link,
+        sync_wait_max_s: float,
+    ) -> None:
+        self._tasks = tasks
+        self._outputs = outputs
+        self._health = health
+        self._link = link
+        self._sync_wait_max_s = sync_wait_max_s
+
+    async def GenerateImage(  # noqa: N802
+        self, request: pb.GenerateImageRequest, context: Context
+    ) -> pb.GenerateImageResponse:
+        return await self._generate(request, context)
+
+    async def GenerateSequentialImages(  # noqa: N802
+        self, request: pb.GenerateSequentialImagesRequest, context: Context
+    ) -> pb.GenerateImageResponse:
+        return await self._generate(request, context)
+
+    async def GenerateImageAsync(  # noqa: N802
+        self, request: pb.GenerateImageRequest, context: Context
+    ) -> pb.GenerateImageAsyncResponse:
+        return convert.accepted(await self._submit(request, context))
+
+    async def GenerateSequentialImagesAsync(  # noqa: N802
+        self, request: pb.GenerateSequentialImagesRequest, context: Context
+    ) -> pb.GenerateImageAsyncResponse:
+        return convert.accepted(await self._submit(request, context))
+
+    async def StreamSequentialImages(  # noqa: N802
+        self, request: pb.GenerateSequentialImagesRequest, context: Context
+    ) -> AsyncIterator[pb.StreamSequentialImagesResponse]:
+        accepted = task = await self._submit(request, context)
+        yield pb.StreamSequentialImagesResponse(task_id=task.id)
+        sent: set[int] = set()
+        wait_s = seconds_to_answer(context, self._sync_wait_max_s)
+        async for task in self._tasks.changes(accepted.id, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
+            fresh = [*_new_events(task, sent, self._link)]
+            for event in fresh:
+                yield event
+            if not fresh and not task.state.terminal:
+                yield pb.StreamSequentialImagesResponse(progress=convert.progress(task))
+        if not task.state.terminal:
+            raise _wait_expired(task)
+        yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._link))
+        if task.state is not TaskState.COMPLETED:
+            raise convert.end_error(task)
+
+    async def GetImageTask(  # noqa: N802
+        self, request: pb.GetImageTaskRequest, context: Context
+    ) -> pb.GetImageTaskResponse:
+        task = await self._tasks.get(request.task_id)
+        if task.type is not TaskType.IMAGE:
+            raise TaskNotFound(
+                f"Task {task.id} is not an image task. Read it with task.v1.TaskService.GetTask.",
+                metadata={"task_id": task.id},
+            )
+        return pb.GetImageTaskResponse(task=convert.task(task, self._link))
+
+    async def HealthCheck(  # noqa: N802
+        self, request: pb.HealthCheckRequest, context: Context
+    ) -> pb.HealthCheckResponse:
+        serving = self._health.ready
+        return pb.HealthCheckResponse(
+            status=pb.HEALTH_STATUS_SERVING if serving else pb.HEALTH_STATUS_NOT_SERVING
+        )
+
+    async def _submit(self, request: convert.SubmitRequest, context: Context) -> Task:
+        if request.ByteSize() > HASH_OFF_LOOP_BYTES:
+            fingerprint = await asyncio.to_thread(convert.fingerprint, request)
+        else:
+            fingerprint = convert.fingerprint(request)
+        submission = Submission(draft=convert.draft(request), caller=caller(context), fingerprint=fingerprint)
+        return await self._tasks.submit(submission)
+
+    async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:
+        task = await self._submit(request, context)
+        if ("early-task-id", "1") in (context.invocation_metadata() or ()):
+            # opt-in: initial metadata commits the call and switches the client's retries off
+            await context.send_initial_metadata((("task-id", task.id),))
+        task = await self._tasks.wait(task.id, timeout_s=seconds_to_answer(context, self._sync_wait_max_s))
+        if not task.state.terminal:
+            raise _wait_expired(task)
+        answer = convert.generated(task, self._link)
+        if request.response_format == pb.RESPONSE_FORMAT_BYTES:
+            await self._add_bytes(task, answer)
+        return answer
+
+    async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse) -> None:
+        """Fill in the bytes of all images, or of none when the whole answer would be too large."""
+        total = answer.ByteSize() + sum(i.size_bytes for i in answer.images)
+        if total > MAX_ANSWER_BYTES:
+            answer.data_omitted = True
+            return
+        for image in answer.images:
+            stored = await self._outputs.get(task.images[image.index].key)
+            if stored is None:
+                answer.data_omitted = True
+            else:
+                image.data = stored.data
+
+
+def _new_events(task: Task, sent: set[int], link: convert.Link) -> list[pb.StreamSequentialImagesResponse]:
+    events = [
+        pb.StreamSequentialImagesResponse(image=convert.image(image, link))
+        for index, image in sorted(task.images.items())
+        if index not in sent
+    ] + [
+        pb.StreamSequentialImagesResponse(failure=failure)
+        for failure in convert.failures({i: e for i, e in task.failures.items() if i not in sent})
+    ]
+    sent.update(task.images, task.failures)
+    return events
+
+
+def _wait_expired(task: Task) -> WaitExpired:
+    return WaitExpired(
+        f"Task {task.id} is not done yet and goes on. Fetch it with task.v1.TaskService.WaitTask.",
+        task_id=task.id,
+    )

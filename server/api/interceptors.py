@@ -1,0 +1,187 @@
+"""What surrounds every call: it is parsed, named, counted, and its errors are answered, here and only here.
+
+grpc.aio parses requests before a handler runs and answers malformed ones with UNKNOWN and the exception's
+name; any other exception leaks its text the same way. So handlers are re-wrapped to take raw bytes, and
+nothing but this module aborts a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+from ulid import ULID
+
+from server.api.status import INTERNAL_TEXT, describe
+from server.domain.errors import Reason, ServiceError
+from server.metrics import Metrics
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+MAX_REQUEST_ID_CHARS = 128
+ANONYMOUS = "anonymous"
+
+
+class MalformedRequest(ServiceError):
+    """The request's bytes are not the message this method takes."""
+
+    reason = Reason.MALFORMED_REQUEST
+
+
+class InternalError(ServiceError):
+    """A bug of ours; the text says nothing of it, the log does."""
+
+
+class Calls(grpc.aio.ServerInterceptor):
+    """Wraps every method once and remembers the result."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
+        self._log = structlog.get_logger(__name__)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Hand out the wrapped handler of the method."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None  # UNIMPLEMENTED
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        parse = handler.request_deserializer or bytes
+        serialize = handler.response_serializer
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, parse, handler.unary_unary), response_serializer=serialize
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(method, parse, handler.unary_stream), response_serializer=serialize
+            )
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_streams(method, parse, handler.stream_stream), response_serializer=serialize
+            )
+        raise AssertionError(f"{method} is of a kind this server has no use for")
+
+    def _unary(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+        async def call(raw: bytes, context: Context) -> Any:
+            watch = _Watch(self._metrics, method)
+            try:
+                answer = await behaviour(_parse(parse, raw), context)
+            except BaseException as error:
+                await self._abort(error, context, watch)
+            watch.ended(grpc.StatusCode.OK)
+            return answer
+
+        return call
+
+    def _stream(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+        async def call(raw: bytes, context: Context) -> AsyncIterator[Any]:
+            watch = _Watch(self._metrics, method)
+            try:
+                async for answer in behaviour(_parse(parse, raw), context):
+                    yield answer
+            except GeneratorExit:
+                watch.ended(grpc.StatusCode.CANCELLED)
+                raise
+            except BaseException as error:
+                await self._abort(error, context, watch)
+            watch.ended(grpc.StatusCode.OK)
+
+        return call
+
+    def _both_streams(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+        async def parsed(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for item in raw:
+                yield _parse(parse, item)
+
+        async def call(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            watch = _Watch(self._metrics, method)
+            try:
+                async for answer in behaviour(parsed(raw), context):
+                    yield answer
+            except GeneratorExit:
+                watch.ended(grpc.StatusCode.CANCELLED)
+                raise
+            except BaseException as error:
+                await self._abort(error, context, watch)
+            watch.ended(grpc.StatusCode.OK)
+
+        return call
+
+    async def _abort(self, error: BaseException, context: Context, watch: _Watch) -> NoReturn:
+        """End the call with what the error means; never returns."""
+        if isinstance(error, asyncio.CancelledError):
+            watch.ended(grpc.StatusCode.CANCELLED)
+            raise error
+        if isinstance(error, grpc.aio.AbortError):  # a library's own servicer (reflection, health) aborted
+            watch.ended(context.code())
+            raise error
+        if not isinstance(error, Exception):
+            raise error
+        request_id = _request_id(context)
+        if isinstance(error, ServiceError):
+            meant = error
+        else:
+            self._log.error(
+                "unexpected error in a call", method=watch.method, request_id=request_id, exc_info=error
+            )
+            meant = InternalError(INTERNAL_TEXT)
+        code, text, trailers = describe(meant)
+        watch.ended(code)
+        await context.abort(code, text, trailing_metadata=(*trailers, ("x-request-id", request_id)))
+        raise AssertionError("context.abort always raises")
+
+
+class _Watch:
+    """Counts one call when it ends."""
+
+    __slots__ = ("_metrics", "_start", "method")
+
+    def __init__(self, metrics: Metrics, method: str) -> None:
+        self._metrics = metrics
+        self._start = time.perf_counter()
+        self.method = method
+
+    def ended(self, code: grpc.StatusCode) -> None:
+        self._metrics.rpc_handled.labels(self.method, code.name).inc()
+        self._metrics.rpc_seconds.labels(self.method).observe(time.perf_counter() - self._start)
+
+
+def caller(context: Context) -> str:
+    """Who calls: `anonymous` until callers have identities."""
+    return ANONYMOUS
+
+
+def _parse(parse: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return parse(raw)
+    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise MalformedRequest(
+            "The request's bytes are not the message that this method takes. Check that strings are UTF-8 "
+            "and that the stubs were generated from this service's protos."
+        ) from error
+
+
+def _request_id(context: Context) -> str:
+    """The caller's `x-request-id`, else a new one: it ties the answer to the log."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= MAX_REQUEST_ID_CHARS:
+            return value
+    return str(ULID())

@@ -1,0 +1,118 @@
+"""The one place where a meaning gets its gRPC code and its details (google.rpc, AIP-193)."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from server.domain.errors import Draining, InvalidRequest, Reason, ServiceError, TaskFailed
+
+DOMAIN = "sia.api"
+"""`ErrorInfo.domain` of every error."""
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+_CODES = {
+    Reason.INVALID_FIELD: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MALFORMED_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.MODEL_RETIRED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.PROVIDER_NOT_CONFIGURED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.PROVIDER_MISCONFIGURED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.CONTENT_POLICY_INPUT: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.CONTENT_POLICY_OUTPUT: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.REQUEST_ID_REUSED: grpc.StatusCode.ALREADY_EXISTS,
+    Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Reason.WAIT_EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.TASK_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.TASK_DELETED: grpc.StatusCode.NOT_FOUND,
+    Reason.TASK_ENDED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.INTERNAL_ERROR: grpc.StatusCode.INTERNAL,
+}
+
+INTERNAL_TEXT = (
+    "The service failed in a way it should not have. Its log holds the cause under this request id."
+)
+
+
+def code_of(reason: Reason) -> grpc.StatusCode:
+    """The code of a reason; what is not listed is the failure of an accepted task: ABORTED."""
+    return _CODES.get(reason, grpc.StatusCode.ABORTED)
+
+
+def code_number(reason: Reason) -> int:
+    """The same as the number that stands on the wire."""
+    number: int = code_of(reason).value[0]
+    return number
+
+
+def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
+    """The code, text and trailing metadata to abort a call with."""
+    code = _code_of_error(error)
+    info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason.value, metadata=error.metadata)
+    if error.task_id:
+        info.metadata["task_id"] = error.task_id
+    details = [_pack(info)]
+    if isinstance(error, InvalidRequest):
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad.field_violations.add(field=violation.field, description=violation.description)
+        details.append(_pack(bad))
+    if error.retry_after_s is not None:
+        whole, part = divmod(error.retry_after_s, 1)
+        delay = Duration(seconds=int(whole), nanos=math.floor(part * 1e9))
+        details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if error.reason is Reason.QUEUE_FULL:
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(subject="queue", description="QUEUE_MAX_DEPTH tasks wait already")
+        details.append(_pack(quota))
+    resource = _resource(error)
+    if resource is not None:
+        details.append(_pack(resource))
+    status = status_pb2.Status(code=code.value[0], message=error.message, details=details)
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    if error.task_id:
+        trailers.append(("task-id", error.task_id))
+    return code, error.message, tuple(trailers)
+
+
+def _code_of_error(error: ServiceError) -> grpc.StatusCode:
+    if isinstance(error, Draining) and error.task_id and not error.can_reattach:
+        return grpc.StatusCode.ABORTED  # accepted already: a blind retry would make a second task
+    if isinstance(error, TaskFailed) and code_of(error.reason) in _NOTHING_ACCEPTED:
+        return grpc.StatusCode.ABORTED
+    return code_of(error.reason)
+
+
+_NOTHING_ACCEPTED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+
+def _resource(error: ServiceError) -> error_details_pb2.ResourceInfo | None:
+    if error.reason is Reason.TASK_NOT_FOUND:
+        return error_details_pb2.ResourceInfo(
+            resource_type="task.v1.Task", resource_name=error.metadata.get("task_id", "")
+        )
+    if error.reason is Reason.MODEL_NOT_FOUND:
+        return error_details_pb2.ResourceInfo(
+            resource_type="model", resource_name=error.metadata.get("model", "")
+        )
+    return None
+
+
+def _pack(
+    detail: error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.QuotaFailure
+    | error_details_pb2.ResourceInfo,
+) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed

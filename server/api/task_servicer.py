@@ -1,0 +1,50 @@
+"""task.v1.TaskService: one short method per rpc."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import grpc.aio
+from task.v1 import task_service_pb2 as pb
+from task.v1 import task_service_pb2_grpc
+
+from server.api import convert
+from server.api.deadlines import seconds_to_answer
+from server.domain.errors import InvalidRequest, Violation
+from server.service.tasks import TaskService
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+MAX_WAIT_S = 50.0
+"""Shorter than the minute after which many proxies cut a silent stream."""
+
+
+class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
+    """Reads tasks of every type."""
+
+    def __init__(self, *, tasks: TaskService, link: convert.Link) -> None:
+        self._tasks = tasks
+        self._link = link
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
+        unknown = convert.unknown_enum("view", request.view, pb.TaskView)
+        if unknown is not None:
+            raise InvalidRequest([unknown])
+        task = await self._tasks.get(request.task_id)
+        attempts = request.view != pb.TASK_VIEW_BASIC
+        return pb.GetTaskResponse(task=convert.task(task, self._link, attempts=attempts))
+
+    async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:  # noqa: N802
+        wait_s = request.wait.ToNanoseconds() / 1e9 if request.HasField("wait") else MAX_WAIT_S
+        if wait_s < 0:
+            raise InvalidRequest(
+                [
+                    Violation(
+                        field="wait",
+                        description=f"is {wait_s:g} s; allowed: 0 or more, capped at {MAX_WAIT_S:g} s",
+                    )
+                ]
+            )
+        timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
+        task = await self._tasks.wait(request.task_id, timeout_s=timeout_s)
+        return pb.WaitTaskResponse(task=convert.task(task, self._link))

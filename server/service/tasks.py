@@ -1,0 +1,294 @@
+"""The use cases: submit a task, read it, wait for it.
+
+Accepted means durable: the request's bytes, the record of its request_id and the task itself are in the
+stores before a caller learns the task's id. The queue is told afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from ulid import ULID
+
+from server.domain import life
+from server.domain.admission import Admitted, Defaults, Draft, DraftReference, admit, check_task_id
+from server.domain.catalogue import Catalogue
+from server.domain.errors import (
+    Draining,
+    InvalidRequest,
+    QueueFull,
+    RequestIdReused,
+    StoreUnavailable,
+    TaskNotFound,
+    Violation,
+)
+from server.domain.request import MAX_ID_CHARS, Reference, ReferenceKind
+from server.domain.routing import Routing, pool_code
+from server.domain.task import Task, TaskState, TaskType
+from server.health import Health
+from server.metrics import Metrics
+from server.ports import Entry, OutputStore, RequestIdRow, TaskStore
+from server.service.line import Line
+from server.service.waits import Waits
+
+QUEUE_FULL_RETRY_S = 5.0
+TASK_ID_CHARS = 26
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One submit call."""
+
+    draft: Draft
+    caller: str
+    fingerprint: str
+    """SHA-256 over the fields as sent: what must be the same under the same request_id."""
+
+
+class TaskService:
+    """Everything callers can do with tasks, free of transport."""
+
+    def __init__(
+        self,
+        *,
+        store: TaskStore,
+        outputs: OutputStore,
+        line: Line,
+        waits: Waits,
+        catalogue: Catalogue,
+        routing: Routing,
+        defaults: Defaults,
+        health: Health,
+        metrics: Metrics,
+        queue_max_depth: int,
+        reference_key: Callable[[str], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._line = line
+        self._waits = waits
+        self._catalogue = catalogue
+        self._routing = routing
+        self._defaults = defaults
+        self._health = health
+        self._metrics = metrics
+        self._queue_max_depth = queue_max_depth
+        self._reference_key = reference_key
+        self._now_ms = now_ms
+        self._submitting: set[asyncio.Task[Task]] = set()
+
+    async def submit(self, submission: Submission) -> Task:
+        """Accept a task, or return the one that this request_id has made already.
+
+        Raises the domain's errors; when it raises StoreUnavailable without a task id, nothing is known to
+        have been accepted and the same request_id may be sent again. The caller may vanish at any time: what
+        was begun is finished in a task of its own.
+        """
+        if self._health.draining:
+            raise Draining("This server is shutting down; send the request again.", retry_after_s=1.0)
+        work = asyncio.create_task(self._submit(submission), name="submit")
+        self._submitting.add(work)
+        work.add_done_callback(self._submitted)
+        return await asyncio.shield(work)
+
+    def _submitted(self, work: asyncio.Task[Task]) -> None:
+        self._submitting.discard(work)
+        if not work.cancelled():
+            work.exception()  # looked at: a caller that vanished leaves nobody to see it
+
+    async def drain(self) -> None:
+        """Wait for submits that are under way."""
+        while self._submitting:
+            await asyncio.wait(self._submitting)
+
+    async def _submit(self, submission: Submission) -> Task:
+        draft = submission.draft
+        key = ""
+        if 0 < len(draft.request_id) <= MAX_ID_CHARS:
+            key = _request_key(submission.caller, draft.request_id)
+            row = await self._store.find_request_id(key)
+            if row is not None:
+                _same_request(row, submission)
+                earlier = await self._store.get(row.task_id)
+                if earlier is not None:
+                    return earlier
+        admitted = admit(
+            draft,
+            catalogue=self._catalogue,
+            routing=self._routing,
+            defaults=self._defaults,
+            seed=secrets.randbelow(2**31),
+        )
+        earlier_outputs = await self._resolve_outputs(draft, submission.caller)
+        if self._line.depth >= self._queue_max_depth:
+            raise QueueFull(
+                f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
+                retry_after_s=QUEUE_FULL_RETRY_S,
+            )
+        references = await self._keep_references(draft, earlier_outputs)
+        task = self._new_task(submission, admitted, references)
+        if key:
+            mine = RequestIdRow(task_id=task.id, fingerprint=submission.fingerprint)
+            row = await self._store.claim_request_id(key, mine)
+            _same_request(row, submission)
+            task = replace(task, id=row.task_id)
+        if await self._store.insert(task):
+            self._metrics.tasks_submitted.labels(task.model).inc()
+        else:  # another submit of the same request_id was first
+            task = await self.get(task.id)
+        if not task.state.terminal:
+            self._line.put(Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller))
+        return task
+
+    def _new_task(
+        self, submission: Submission, admitted: Admitted, references: tuple[Reference, ...]
+    ) -> Task:
+        draft = submission.draft
+        now = self._now_ms()
+        return Task(
+            id=str(ULID()),
+            caller=submission.caller,
+            type=TaskType.IMAGE,
+            state=TaskState.PENDING,
+            priority=draft.priority,
+            pool=pool_code(admitted.route.provider),
+            provider=admitted.route.provider,
+            model=admitted.model.id,
+            user_id=draft.user_id,
+            request_id=draft.request_id,
+            labels=draft.labels,
+            request=replace(admitted.request, references=references),
+            max_paid_attempts=admitted.max_paid_attempts,
+            revision=1,
+            create_time_ms=now,
+            update_time_ms=now,
+            ttl_time_ms=now + admitted.ttl_ms,
+        )
+
+    async def _resolve_outputs(self, draft: Draft, caller: str) -> dict[int, str]:
+        """The output-store keys of references to earlier outputs, by place. Raises InvalidRequest."""
+        wanted = {i: r for i, r in enumerate(draft.references) if r.kind == "output"}
+        if not wanted:
+            return {}
+        tasks = await self._store.get_many(sorted({r.task_id for r in wanted.values()}))
+        keys: dict[int, str] = {}
+        wrong: list[Violation] = []
+        for i, reference in wanted.items():
+            task = tasks.get(reference.task_id)
+            if task is None or task.caller != caller:
+                wrong.append(_wrong_output(i, "task_id", f"there is no task {reference.task_id!r}"))
+            elif reference.index not in task.images:
+                wrong.append(_wrong_output(i, "index", f"task {task.id} has no image {reference.index}"))
+            else:
+                keys[i] = task.images[reference.index].key
+        if wrong:
+            raise InvalidRequest(wrong)
+        return keys
+
+    async def _keep_references(self, draft: Draft, outputs: dict[int, str]) -> tuple[Reference, ...]:
+        """Write inline reference bytes to the output store by their hash, so that the task stays small."""
+
+        async def keep(i: int, reference: DraftReference) -> Reference:
+            if i in outputs:
+                return Reference(kind=ReferenceKind.STORED, value=outputs[i])
+            digest = await asyncio.to_thread(lambda: hashlib.sha256(reference.data).hexdigest())
+            key = self._reference_key(digest)
+            await self._outputs.put(key, reference.data, mime_type="application/octet-stream")
+            return Reference(kind=ReferenceKind.STORED, value=key)
+
+        return tuple([await keep(i, r) for i, r in enumerate(draft.references)])
+
+    async def get(self, task_id: str) -> Task:
+        """The task as it stands. Raises InvalidRequest, TaskNotFound, StoreUnavailable."""
+        check_task_id(task_id)
+        task = await self._store.get(task_id) if _may_be_ours(task_id) else None
+        if task is None:
+            raise TaskNotFound(
+                f"There is no task {task_id!r}. Ids are given by the submitting calls and are exact.",
+                metadata={"task_id": task_id},
+            )
+        if task.state is TaskState.PENDING and life.expired(task, self._now_ms()):
+            return await self._expire(task)
+        return task
+
+    async def _expire(self, task: Task) -> Task:
+        """A reader finds that the ttl is over before any worker did: it writes the end itself."""
+        if await self._store.write(life.expire(task, self._now_ms())):
+            self._metrics.tasks_finished.labels(TaskState.FAILED.value).inc()
+        return await self._store.get(task.id) or task
+
+    async def wait(self, task_id: str, *, timeout_s: float) -> Task:
+        """The task when it is over, or as it stands when the time is up."""
+        async for task in self.changes(task_id, timeout_s=timeout_s):
+            last = task
+        return last
+
+    async def changes(
+        self, task_id: str, *, timeout_s: float, heartbeat_s: float | None = None
+    ) -> AsyncIterator[Task]:
+        """The task now, at every change seen, and at its end or when the time is up; then stops.
+
+        With `heartbeat_s` it is also yielded, unchanged, when nothing happened for so long. While the store
+        is away the wait goes on.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        with self._waits.subscribe(task_id) as changed:
+            task = await self.get(task_id)
+            yield task
+            while not task.state.terminal:
+                left = deadline - loop.time()
+                if left <= 0:
+                    return
+                pause = min(left, heartbeat_s or left)
+                if task.state is TaskState.PENDING:  # wake at the end of its ttl, to see it expire
+                    pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)
+                try:
+                    async with asyncio.timeout(pause):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+                changed.clear()
+                if self._waits.ended:
+                    raise Draining(
+                        "This server is shutting down. The task goes on: fetch it by its id elsewhere.",
+                        task_id=task_id,
+                        retry_after_s=1.0,
+                        can_reattach=bool(task.request_id),
+                    )
+                try:
+                    seen = await self.get(task_id)
+                except StoreUnavailable:
+                    await asyncio.sleep(min(0.2, max(0.0, deadline - loop.time())))
+                    changed.set()
+                    continue
+                if seen.revision != task.revision or heartbeat_s or seen.state.terminal:
+                    yield seen
+                task = seen
+
+
+def _may_be_ours(task_id: str) -> bool:
+    return len(task_id) == TASK_ID_CHARS and task_id.isascii() and task_id.isalnum()
+
+
+def _request_key(caller: str, request_id: str) -> str:
+    return hashlib.sha256(f"{len(caller)}:{caller}{request_id}".encode()).hexdigest()
+
+
+def _same_request(row: RequestIdRow, submission: Submission) -> None:
+    if row.fingerprint != submission.fingerprint:
+        raise RequestIdReused(
+            f"request_id {submission.draft.request_id!r} was used before with a different request "
+            f"(task {row.task_id}). Use a new request_id for a new request.",
+            metadata={"request_id": submission.draft.request_id},
+            task_id=row.task_id,
+        )
+
+
+def _wrong_output(place: int, name: str, description: str) -> Violation:
+    return Violation(field=f"reference_images[{place}].output.{name}", description=description)

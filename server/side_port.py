@@ -1,0 +1,85 @@
+"""The HTTP port beside gRPC: health and readiness for probes, metrics for Prometheus, images for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from server.domain.errors import StoreUnavailable
+from server.health import Health
+from server.metrics import CONTENT_TYPE, Metrics
+from server.ports import OutputStore
+
+OUTPUTS_PATH = "/outputs/"
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+class SidePort:
+    """/health (alive), /ready (new work may come), /metrics, /outputs/<key>."""
+
+    def __init__(
+        self,
+        *,
+        health: Health,
+        metrics: Metrics,
+        outputs: OutputStore | None = None,
+        is_public: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._health = health
+        self._metrics = metrics
+        self._outputs = outputs
+        self._is_public = is_public
+        app = web.Application()
+        app.router.add_get("/health", self._alive)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._expose)
+        app.router.add_get(OUTPUTS_PATH + "{key:.+}", self._output)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which is a free one for 0. OSError when it cannot be bound."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Close the port and its connections."""
+        await self._runner.cleanup()
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.json_response(self._health.report(), status=200 if self._health.ready else 503)
+
+    async def _expose(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _output(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        if self._outputs is None or self._is_public is None or not self._is_public(key):
+            raise web.HTTPNotFound(text="There is no such image.\n")
+        etag = f'"{key.rsplit("/", 1)[-1]}"'  # a key is written once: its name is its version
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": _FOR_EVER})
+        try:
+            stored = await self._outputs.get(key)
+        except StoreUnavailable as error:
+            raise web.HTTPServiceUnavailable(
+                text="The image store does not answer; try again.\n", headers={"Retry-After": "2"}
+            ) from error
+        if stored is None:
+            raise web.HTTPNotFound(text="There is no such image.\n")
+        return web.Response(
+            body=stored.data,
+            content_type=stored.mime_type,
+            headers={
+                "Cache-Control": _FOR_EVER,
+                "Content-Disposition": "inline",
+                "ETag": etag,
+                "X-Content-Type-Options": "nosniff",
+            },
+        )

@@ -1,0 +1,138 @@
+"""Proof of life, and the verdict on those who give none (rules W1 and W2 of the queue's design)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+import structlog
+
+from server.domain.errors import StoreUnavailable
+from server.metrics import Metrics
+from server.ports import TaskStore
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+READS_UNTIL_LOST = 4
+
+
+def new_worker_id() -> str:
+    """Eight characters: the row's id in the store and the token of every lease in the queue."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+
+
+class Beat:
+    """This process' row: registered before the first claim, raised every third of a lease.
+
+    A worker that finds itself declared lost registers under a new id; what it ran under the old one is
+    fenced by the store and may already be somebody else's.
+    """
+
+    def __init__(self, store: TaskStore, *, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._acknowledged = 0.0
+        self._log = structlog.get_logger(__name__)
+        self.id = ""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the store acknowledged a beat less than a lease ago: without it no call may start."""
+        return bool(self.id) and time.monotonic() - self._acknowledged < self._lease_s
+
+    async def register(self) -> None:
+        """Add the row, under a new id; returns when the store has it."""
+        while True:
+            sent, new_id = time.monotonic(), new_worker_id()
+            try:
+                await self._store.register_worker(new_id, host=socket.gethostname(), pid=os.getpid())
+            except StoreUnavailable as error:
+                self._log.warning("cannot register with the store yet", error=str(error))
+                await asyncio.sleep(self._lease_s / 3)
+                continue
+            self.id, self._acknowledged = new_id, sent
+            self._log.info("worker registered", worker=new_id)
+            return
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            sent = time.monotonic()
+            try:
+                alive = await self._store.beat(self.id)
+            except StoreUnavailable as error:
+                self._log.warning("the store did not take the beat", error=str(error))
+                continue
+            if alive:
+                self._acknowledged = sent
+            else:
+                self._log.warning("this worker was declared lost; going on under a new id", worker=self.id)
+                await self.register()
+
+    async def deregister(self) -> None:
+        """Take the row away; only once nothing is held."""
+        try:
+            await self._store.remove_worker(self.id)
+        except StoreUnavailable as error:
+            self._log.warning("the worker's row stays until it is declared lost", error=str(error))
+
+
+class Observer:
+    """Watches everybody's beats and declares lost who stands still.
+
+    The same beat in four successful reads a third of a lease apart is a verdict. A failed read, or a gap of
+    more than two thirds of a lease between reads, starts the window again: then it may have been the store,
+    or this very process, that stood still.
+    """
+
+    def __init__(
+        self,
+        store: TaskStore,
+        *,
+        lease_s: float,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._metrics = metrics
+        self._clock = clock
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._last_read = 0.0
+        self._log = structlog.get_logger(__name__)
+
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            await self.observe()
+
+    async def observe(self) -> list[str]:
+        """Read once; the ids of workers declared lost by it."""
+        try:
+            rows = await self._store.workers()
+            now = self._clock()
+            if now - self._last_read > self._lease_s * 2 / 3:
+                self._seen.clear()
+            self._last_read = now
+            before, self._seen = self._seen, {}
+            verdicts: list[str] = []
+            for row in rows:
+                if row.lost:
+                    continue
+                beat, reads = before.get(row.id, (row.beat, 0))
+                reads = reads + 1 if beat == row.beat else 1
+                self._seen[row.id] = (row.beat, reads)
+                if reads >= READS_UNTIL_LOST and await self._store.declare_lost(row.id, beat=row.beat):
+                    verdicts.append(row.id)
+        except StoreUnavailable:
+            self._seen.clear()
+            return []
+        for worker in verdicts:
+            self._metrics.workers_lost.inc()
+            self._log.warning("worker declared lost", worker=worker)
+        return verdicts

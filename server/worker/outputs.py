@@ -1,0 +1,76 @@
+"""From a provider's bytes to an image of ours: decoded, measured, hashed, stored."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+
+from PIL import Image, UnidentifiedImageError
+
+from server.domain.errors import Reason
+from server.domain.task import StoredImage
+from server.ports import OutputStore
+from server.providers.contract import MadeImage, ProviderError, Sent
+
+MAX_PIXELS = 64_000_000
+_TYPES = {"PNG": ("image/png", "png"), "JPEG": ("image/jpeg", "jpg"), "WEBP": ("image/webp", "webp")}
+
+
+async def store_image(
+    outputs: OutputStore,
+    made: MadeImage,
+    *,
+    task_id: str,
+    attempt: int,
+    new_key: Callable[[str, int, int, str], str],
+) -> StoredImage:
+    """Verify and keep the image; durable when it returns.
+
+    Raises ProviderError for bytes that are no complete picture, StoreUnavailable when outputs are away.
+    """
+    mime_type, extension, width, height, digest = await asyncio.to_thread(_inspect, made.data)
+    key = new_key(task_id, attempt, made.index, extension)
+    await outputs.put(key, made.data, mime_type=mime_type)
+    return StoredImage(
+        index=made.index,
+        key=key,
+        width_px=width,
+        height_px=height,
+        mime_type=mime_type,
+        size_bytes=len(made.data),
+        sha256=digest,
+        seed=made.seed,
+    )
+
+
+def _inspect(data: bytes) -> tuple[str, str, int, int, str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=tuple(_TYPES)) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise _unusable(f"has {picture.width}x{picture.height} pixels")
+                picture.load()  # the whole picture, not only its header
+                mime_type, extension = _TYPES[picture.format or ""]
+                width, height = picture.size
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombWarning,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
+        raise _unusable("cannot be decoded") from error
+    return mime_type, extension, width, height, hashlib.sha256(data).hexdigest()
+
+
+def _unusable(what: str) -> ProviderError:
+    return ProviderError(
+        f"The provider's image {what}.",
+        sent=Sent.IN_DOUBT,
+        reason=Reason.PROVIDER_REJECTED,
+        retryable=True,
+    )

@@ -1,0 +1,181 @@
+"""The worker: slots, the claim loop, the heartbeat of what it runs, and an orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from server.domain.routing import pool_code
+from server.metrics import Metrics
+from server.ports import Claimed, Entry, Lane, Pool, QueueUnavailable, WorkQueue
+from server.providers.contract import Provider
+from server.worker.beat import Beat
+from server.worker.execution import Execution
+
+IDLE_WAIT_S = 2.0
+REDIS_RETRY_S = 0.5
+
+
+@dataclass(slots=True)
+class _Held:
+    """A task this worker runs."""
+
+    worker: str
+    """The id it was claimed under: after a verdict the process goes on under another one."""
+    work: asyncio.Task[None]
+    entry: Entry | None = None
+
+
+def pools_of(providers: Iterable[Provider]) -> tuple[Pool, ...]:
+    """One pool and one lane per provider. Raises ValueError when two providers' queues would share a name."""
+    pools = tuple(
+        Pool(code=pool_code(p.name), lanes=(Lane(name=p.name, limit=p.capacity),)) for p in providers
+    )
+    if len({pool.code for pool in pools}) < len(pools):
+        raise ValueError("two providers begin with the same two letters, which name their queues")
+    return pools
+
+
+class WorkerPool:
+    """Runs up to `concurrency` tasks at once. A slot first, then the task: nothing waits in a slot."""
+
+    def __init__(
+        self,
+        *,
+        queue: WorkQueue,
+        execution: Execution,
+        beat: Beat,
+        pools: tuple[Pool, ...],
+        concurrency: int,
+        lease_s: float,
+        metrics: Metrics,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._queue = queue
+        self._execution = execution
+        self._beat = beat
+        self._pools = pools
+        self._concurrency = concurrency
+        self._lease_s = lease_s
+        self._metrics = metrics
+        self._on_crash = on_crash
+        self._held: dict[str, _Held] = {}
+        self._slot_free = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._log = structlog.get_logger(__name__)
+
+    async def run(self) -> None:
+        """Claim and run until `stop`; side tasks that die end the worker instead of dying silently."""
+        self._count_slots()
+        async with asyncio.TaskGroup() as group:
+            heartbeat = group.create_task(self._renew(), name="lease-heartbeat")
+            await self._claim_until_stopped()
+            await self._wait_for_held()
+            heartbeat.cancel()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns when what is held has ended or was cancelled."""
+        self._stopping.set()
+        self._slot_free.set()
+
+    async def cancel_held(self) -> None:
+        """The grace is over: cancel what still runs; each attempt is recorded as it stands."""
+        for held in self._held.values():
+            held.work.cancel()
+        await self._wait_for_held()
+
+    async def _claim_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            free = self._concurrency - len(self._held)
+            if free <= 0:
+                self._slot_free.clear()
+                await self._slot_free.wait()
+                continue
+            if not self._beat.fresh:
+                await self._pause(self._lease_s / 6)
+                continue
+            worker = self._beat.id
+            try:
+                claims = await self._queue.claim(
+                    worker=worker, free=free, pools=self._pools, lease_ms=round(self._lease_s * 1000)
+                )
+                for claimed in claims.tasks:
+                    self._start(claimed, worker)
+                if not claims.tasks and not self._stopping.is_set():
+                    due_s = IDLE_WAIT_S if claims.next_due_ms is None else claims.next_due_ms / 1000
+                    await self._wait_for_work(min(IDLE_WAIT_S, max(0.001, due_s)))
+            except QueueUnavailable as error:
+                self._log.warning("Redis is away; nothing can be claimed", error=str(error))
+                await self._pause(REDIS_RETRY_S)
+
+    async def _wait_for_work(self, timeout_s: float) -> None:
+        """Until there is work, the time is over, or a stop is asked for."""
+        waiting = asyncio.create_task(self._queue.wait_for_work(timeout_s=timeout_s), name="wait-for-work")
+        stopping = asyncio.create_task(self._stopping.wait(), name="wait-for-stop")
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+        finally:
+            for task in (waiting, stopping):
+                task.cancel()
+            await asyncio.gather(waiting, stopping, return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _start(self, claimed: Claimed, worker: str) -> None:
+        task_id = claimed.task_id
+        if task_id in self._held:
+            return  # it runs here already, perhaps under this worker's former id
+
+        def hold(entry: Entry) -> None:
+            held = self._held.get(task_id)
+            if held is not None:
+                held.entry = entry
+
+        run: Coroutine[Any, Any, None] = self._execution.run(claimed, worker=worker, hold=hold)
+        work = asyncio.create_task(run, name=f"task-{task_id}")
+        self._held[task_id] = _Held(worker=worker, work=work)
+        work.add_done_callback(lambda done: self._ended(task_id, done))
+        self._count_slots()
+
+    def _ended(self, task_id: str, work: asyncio.Task[None]) -> None:
+        del self._held[task_id]
+        self._slot_free.set()
+        self._count_slots()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._on_crash(error)
+
+    async def _renew(self) -> None:
+        """Prolong the leases of what runs here, every third of a lease."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            by_worker: dict[str, list[Entry]] = {}
+            for held in self._held.values():
+                if held.entry is not None:
+                    by_worker.setdefault(held.worker, []).append(held.entry)
+            try:
+                for worker, entries in by_worker.items():
+                    await self._queue.renew(
+                        worker=worker, entries=entries, lease_ms=round(self._lease_s * 1000)
+                    )
+            except QueueUnavailable as error:
+                self._log.warning("Redis is away; leases are not prolonged", error=str(error))
+
+    async def _wait_for_held(self) -> None:
+        while self._held:
+            await asyncio.wait([held.work for held in self._held.values()])
+            await asyncio.sleep(0)  # lets the done callbacks run
+
+    def _count_slots(self) -> None:
+        self._metrics.worker_slots.labels("busy").set(len(self._held))
+        self._metrics.worker_slots.labels("free").set(self._concurrency - len(self._held))

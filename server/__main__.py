@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments.role, arguments.ready_fd)
     except SettingsError as error:
-        print(f"The settings are wrong:\n{error}", file=sys.stderr)  # noqa: T201
+        print(f"The settings are wrong:\n{error}", file=sys.stderr)
         return 2
 
 
@@ -73,7 +73,7 @@ def _run(role: str, ready_fd: int | None) -> int:
 async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
     import structlog
 
-    from server.app import Listening, StartError, run_api, run_worker
+    from server.app import Listening, StartError, StoppedWhileStarting, run_api, run_worker
 
     log = structlog.get_logger("server")
     stop = asyncio.Event()
@@ -91,8 +91,11 @@ async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
     try:
         await (run_api if role == "api" else run_worker)(settings, stop, on_ready)
     except StartError as error:
-        print(f"Cannot start: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Cannot start: {error}", file=sys.stderr)
         return 2
+    except StoppedWhileStarting:
+        log.info("stopped before everything was open")
+        return 0
     log.info("stopped")
     return 0
 

@@ -13,7 +13,7 @@ import structlog
 
 from server.domain.admission import Defaults
 from server.domain.catalogue import Catalogue
-from server.domain.errors import StoreUnavailable
+from server.domain.errors import Reason, StoreUnavailable
 from server.domain.routing import LOCAL, Routing
 from server.health import Health
 from server.metrics import Metrics
@@ -42,6 +42,10 @@ class StartError(Exception):
     """This process cannot start: the text names the setting and what is expected."""
 
 
+class StoppedWhileStarting(Exception):
+    """A stop was asked for before everything was open."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
     """The ports a process listens on; grpc_port is 0 for a worker."""
@@ -61,13 +65,16 @@ class Parts:
     catalogue: Catalogue
     metrics: Metrics
     health: Health
+    side: SidePort
+    http_port: int
     store: TaskStore
     outputs: OutputStore
     queue: RedisTaskQueue
 
 
 @asynccontextmanager
-async def _parts(settings: Settings, role: str) -> AsyncIterator[Parts]:
+async def _parts(settings: Settings, role: str, stop: asyncio.Event) -> AsyncIterator[Parts]:
+    """Open everything, the side port first: a process that waits for its store is alive and says so."""
     try:
         catalogue = load_catalogue()
     except CatalogueError as error:
@@ -77,32 +84,50 @@ async def _parts(settings: Settings, role: str) -> AsyncIterator[Parts]:
         version=settings.app_version,
         role=role,
         models=[model.id for model in catalogue.models],
+        providers=[LOCAL],
+        reasons=[
+            Reason.PROVIDER_UNAVAILABLE,
+            Reason.PROVIDER_TIMEOUT,
+            Reason.PROVIDER_REJECTED,
+            Reason.PROVIDER_MISCONFIGURED,
+            Reason.REFERENCE_UNAVAILABLE,
+            Reason.INTERNAL_ERROR,
+        ],
     )
+    health = Health()
+    side = SidePort(health=health, metrics=metrics)
     async with AsyncExitStack() as stack:
-        store = await _opened("STORE_URL", open_store, settings.store_url)
+        stack.push_async_callback(side.stop)
+        http_port = await _listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
+        store = await _opened("STORE_URL", open_store, settings.store_url, stop)
         stack.push_async_callback(store.aclose)
-        outputs = await _opened("OUTPUT_URL", open_outputs, settings.outputs)
+        outputs = await _opened("OUTPUT_URL", open_outputs, settings.outputs, stop)
         stack.push_async_callback(outputs.aclose)
-        queue = await _opened("REDIS_URL", RedisTaskQueue.connect, settings.redis_url)
+        queue = await _opened("REDIS_URL", RedisTaskQueue.connect, settings.redis_url, stop)
         stack.push_async_callback(queue.aclose)
         yield Parts(
             catalogue=catalogue,
             metrics=metrics,
-            health=Health(),
+            health=health,
+            side=side,
+            http_port=http_port,
             store=store,
             outputs=outputs,
             queue=queue,
         )
 
 
-async def _opened(setting: str, opening: Callable[[str], Awaitable[T]], url: str) -> T:
+async def _opened(setting: str, opening: Callable[[str], Awaitable[T]], url: str, stop: asyncio.Event) -> T:
     """Open a store; one that is away is waited for, one that must not be used is a StartError."""
     while True:
         try:
             return await opening(url)
         except StoreUnavailable as error:
             structlog.get_logger(__name__).warning("waiting for a store", setting=setting, error=str(error))
-            await asyncio.sleep(STORE_RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_RETRY_S):
+                    await stop.wait()
+                raise StoppedWhileStarting from error
         except (UnsuitableRedis, IncompatibleStore, ValueError) as error:
             raise StartError(f"{setting}: {error}") from error
 
@@ -124,9 +149,12 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
 
     log = structlog.get_logger(__name__)
     routing = routing_of(settings)
+    keys = ", ".join(name for name, present in settings.vendor_keys.items() if present)
+    if keys:
+        log.warning("credentials are set for providers that this version has no adapter for", providers=keys)
     if routing.stand_in:
         log.warning("no vendor key is set: the local provider stands in for the models of all vendors")
-    async with _parts(settings, "api") as parts:
+    async with _parts(settings, "api", stop) as parts:
         line = Line(parts.queue)
         waits = Waits(store=parts.store, events=RedisTaskEvents(settings.redis_url), metrics=parts.metrics)
         tasks = TaskService(
@@ -147,11 +175,8 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             reference_key=reference_key,
             now_ms=now_ms,
         )
-        side = SidePort(
-            health=parts.health, metrics=parts.metrics, outputs=parts.outputs, is_public=is_public
-        )
-        http_port = await _listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
-        public_url = (settings.public_url or f"http://localhost:{http_port}").rstrip("/")
+        parts.side.serve(parts.outputs, is_public)
+        public_url = (settings.public_url or f"http://localhost:{parts.http_port}").rstrip("/")
 
         def link(key: str) -> str:
             return f"{public_url}{OUTPUTS_PATH}{key}"
@@ -175,7 +200,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             asyncio.create_task(waits.listen(), name="waits"),
             asyncio.create_task(line.run(), name="line"),
         ]
-        on_ready(Listening(grpc_port=grpc_port, http_port=http_port))
+        on_ready(Listening(grpc_port=grpc_port, http_port=parts.http_port))
         try:
             await _until(stop, background)
             log.info("draining", grace_s=settings.grace_s)
@@ -191,7 +216,6 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         finally:
             await _cancel(background)
             await server.stop(0)
-            await side.stop()
 
 
 async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
@@ -212,7 +236,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
         crashed.append(error)
         stop.set()
 
-    async with _parts(settings, "worker") as parts, AsyncExitStack() as stack:
+    async with _parts(settings, "worker", stop) as parts, AsyncExitStack() as stack:
         local = LocalProvider()
         stack.push_async_callback(local.aclose)
         providers: dict[str, Provider] = {local.name: local}
@@ -244,8 +268,6 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
         )
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
         observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
-        side = SidePort(health=parts.health, metrics=parts.metrics)
-        http_port = await _listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
         await _check(parts)
         await beat.register()
         background = [
@@ -255,7 +277,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             asyncio.create_task(_sweep(sweep, parts.metrics, every_s=min(1.0, lease_s / 3)), name="sweep"),
         ]
         running = asyncio.create_task(pool.run(), name="worker-pool")
-        on_ready(Listening(grpc_port=0, http_port=http_port))
+        on_ready(Listening(grpc_port=0, http_port=parts.http_port))
         try:
             await _until(stop, [*background, running])
             log.info("draining", grace_s=settings.grace_s)
@@ -268,7 +290,6 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             await beat.deregister()
         finally:
             await _cancel([*background, running])
-            await side.stop()
     if crashed:
         raise crashed[0]
 
@@ -331,8 +352,6 @@ async def _sweep(sweep: Sweep, metrics: Metrics, *, every_s: float) -> None:
             metrics.leases_expired.inc(report.expired)
             metrics.queue_repaired.inc(report.added)
             metrics.queue_rebuilds.inc(report.rebuilding)
-            if report.rebuilding or report.inconsistent:
-                log.warning("rebuilding the queue from the store")
             if report.more:
                 continue
         await asyncio.sleep(every_s)

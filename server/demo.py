@@ -22,8 +22,7 @@ import grpc.aio
 from image.v1 import image_service_pb2, image_service_pb2_grpc
 from task.v1 import image_pb2, task_pb2, task_service_pb2, task_service_pb2_grpc
 
-from server import logs
-from server.embedded import Stack, StackError, running
+from server.embedded import Ports, StackError, child_stack
 from server.settings import load
 
 OUT = Path("out")
@@ -53,10 +52,10 @@ def run_demo() -> int:
     try:
         return asyncio.run(_demo())
     except (StackError, DemoFailed) as error:
-        print(f"The demo failed: {error}", file=sys.stderr)  # noqa: T201
+        print(f"The demo failed: {error}", file=sys.stderr)
         return 1
     except grpc.aio.AioRpcError as error:
-        print(f"The demo failed: {error.code().name}: {error.details()}", file=sys.stderr)  # noqa: T201
+        print(f"The demo failed: {error.code().name}: {error.details()}", file=sys.stderr)
         return 1
 
 
@@ -79,30 +78,27 @@ async def _demo() -> int:
             lease_seconds=LEASE_S,
             shutdown_grace_seconds=10,
         )
-        logs.configure(
-            level="error", form="console", directory=None, keep_days=1, app="", version="", role="demo"
-        )
         _say(
             "starting a stack of its own on free ports; .env and vendor keys are ignored, nothing is charged"
         )
-        async with running(settings) as stack:
-            rows = await _show(stack)
+        async with child_stack(settings) as ports:
+            rows = await _show(ports)
     _write_sheet(rows)
     _print_table(rows)
     _say(f"the pictures and {OUT / 'index.html'} are yours; everything else was stopped and removed")
     return 0
 
 
-async def _show(stack: Stack) -> list[Row]:
-    target = f"localhost:{stack.ports.grpc}"
-    _say(f"gRPC on {target}; health, metrics and images on http://localhost:{stack.ports.http}")
+async def _show(ports: Ports) -> list[Row]:
+    target = f"localhost:{ports.grpc}"
+    _say(f"gRPC on {target}; health, metrics and images on http://localhost:{ports.http}")
     async with grpc.aio.insecure_channel(target) as channel:
         images = image_service_pb2_grpc.ImageServiceStub(channel)
         tasks = task_service_pb2_grpc.TaskServiceStub(channel)
         rows = await _one(images, tasks)
         rows += await _one_async(images, tasks)
         rows += await _sequence(images, tasks)
-        rows += await _killed_worker(images, tasks, stack)
+        rows += await _killed_worker(images, tasks, ports.worker_pid)
     return rows
 
 
@@ -148,7 +144,7 @@ async def _sequence(
 async def _killed_worker(
     images: image_service_pb2_grpc.ImageServiceStub,
     tasks: task_service_pb2_grpc.TaskServiceStub,
-    stack: Stack,
+    worker_pid: int,
 ) -> list[Row]:
     _say(f"kill -9 of the worker in mid-task (the demo runs at LEASE_SECONDS={LEASE_S:g}, the default is 15)")
     start = time.monotonic()
@@ -156,7 +152,6 @@ async def _killed_worker(
         prompt="a city on a river under the stars", size="2K", seed=5, max_images=3
     )
     accepted = await images.GenerateSequentialImagesAsync(request, timeout=CALL_TIMEOUT_S)
-    first = stack.worker.pid
     while True:
         answer = await tasks.GetTask(
             task_service_pb2.GetTaskRequest(task_id=accepted.task_id), timeout=CALL_TIMEOUT_S
@@ -165,8 +160,8 @@ async def _killed_worker(
             break
         await asyncio.sleep(0.01)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(first, signal.SIGKILL)
-    _say(f"worker process {first} is dead, with {answer.task.progress.images_done} of 3 pictures stored")
+        os.kill(worker_pid, signal.SIGKILL)
+    _say(f"worker process {worker_pid} is dead, with {answer.task.progress.images_done} of 3 pictures stored")
     rows = await _save("… worker killed", "city", accepted.task_id, tasks, start)
     workers = [attempt.worker for attempt in rows[0].task.attempts]
     if len(set(workers)) < 2:
@@ -238,7 +233,7 @@ def _print_table(rows: Iterable[Row]) -> None:
             str(row.file),
             f"{row.image.width_px}x{row.image.height_px}, {row.image.size_bytes / 1024:,.0f} KiB",
         )
-    print()  # noqa: T201
+    print()
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -250,7 +245,8 @@ def _write_sheet(rows: Iterable[Row]) -> None:
 
 def _card(row: Row) -> str:
     file, prompt, image = html.escape(row.file.name), html.escape(row.task.prompt), row.image
-    facts = f"{html.escape(row.call)} · {image.width_px}×{image.height_px} · {row.seconds:.1f} s · seed {image.seed}"
+    size = f"{image.width_px}×{image.height_px}"
+    facts = f"{html.escape(row.call)} · {size} · {row.seconds:.1f} s · seed {image.seed}"
     return (
         f'<figure><a href="{file}"><img src="{file}" alt="{prompt}"></a><figcaption>{prompt}'
         f"<small>{facts}<br>{row.task.task_id}</small></figcaption></figure>"
@@ -281,4 +277,4 @@ _SHEET = """<!doctype html>
 
 
 def _say(text: str) -> None:
-    print(f"demo: {text}", flush=True)  # noqa: T201
+    print(f"demo: {text}", flush=True)

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -48,6 +48,8 @@ class Ports:
 
     grpc: int
     http: int
+    worker_pid: int = 0
+    """The worker process of an embedded stack, as first started."""
 
 
 def redis_executable() -> str:
@@ -135,7 +137,7 @@ class Child:
             code = await self._process.wait()
             raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
         ports = json.loads(line)
-        return Ports(grpc=ports["grpc_port"], http=ports["http_port"])
+        return Ports(grpc=ports["grpc_port"], http=ports["http_port"], worker_pid=ports.get("worker_pid", 0))
 
     async def supervise(self) -> None:
         """Start the process again whenever it ends, until cancelled."""
@@ -211,17 +213,12 @@ async def _answering(client: Redis, process: asyncio.subprocess.Process, log: Pa
             return
 
 
-@dataclass(slots=True, kw_only=True)
-class Stack:
-    """The running service."""
-
-    ports: Ports
-    worker: Child
-
-
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Stack]:
-    """The service as one supervised stack; everything is stopped, in order, on leaving. Raises StackError."""
+async def running(settings: Settings) -> AsyncIterator[Ports]:
+    """The service as one supervised stack; everything is stopped, in order, on leaving. Raises StackError.
+
+    The children are forked from here: a process that itself uses gRPC takes `child_stack`.
+    """
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_use(settings.data_dir))
         redis_url = settings.redis_url or await stack.enter_async_context(own_redis(settings.data_dir))
@@ -244,11 +241,21 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
             asyncio.create_task(child.supervise(), name=f"supervise-{child.name}") for child in (api, worker)
         ]
         try:
-            yield Stack(ports=ports, worker=worker)
+            yield replace(ports, worker_pid=worker.pid)
         finally:
             for task in supervising:
                 task.cancel()
             await asyncio.gather(*supervising, return_exceptions=True)
+
+
+@asynccontextmanager
+async def child_stack(settings: Settings) -> AsyncIterator[Ports]:
+    """`python -m server all` as a child of this process, stopped on leaving. Raises StackError."""
+    child = Child("stack", ["all"], {**os.environ, **settings.as_environment()})
+    try:
+        yield await child.start()
+    finally:
+        await child.stop(settings.grace_s + 10)
 
 
 async def _stop_all(children: Sequence[Child], grace_s: float) -> None:
@@ -260,7 +267,7 @@ def run_all(settings: Settings, *, ready_fd: int | None) -> int:
     try:
         asyncio.run(_run_all(settings, ready_fd))
     except StackError as error:
-        print(f"Cannot start: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Cannot start: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -269,12 +276,17 @@ async def _run_all(settings: Settings, ready_fd: int | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings) as stack:
+    async with running(settings) as ports:
         if ready_fd is not None:
+            announced = {
+                "grpc_port": ports.grpc,
+                "http_port": ports.http,
+                "worker_pid": ports.worker_pid,
+            }
             with os.fdopen(ready_fd, "w") as file:
-                file.write(json.dumps({"grpc_port": stack.ports.grpc, "http_port": stack.ports.http}) + "\n")
+                file.write(json.dumps(announced) + "\n")
         else:
-            print(_welcome(stack.ports), flush=True)  # noqa: T201
+            print(_welcome(ports), flush=True)
         await stop.wait()
 
 

@@ -5,20 +5,37 @@ Labels are closed sets known at start: models are catalogue ids, outcomes and st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _TASK_SECONDS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10, 30, 60, 300)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
     """The instruments; `expose` gives them in Prometheus' text format."""
 
-    def __init__(self, *, app: str, version: str, role: str, models: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        app: str,
+        version: str,
+        role: str,
+        models: Collection[str] = (),
+        providers: Collection[str] = (),
+        reasons: Collection[str] = (),
+    ) -> None:
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -55,6 +72,9 @@ class Metrics:
             "provider",
             "outcome",
         )
+        self.attempt_failures = counter(
+            "imagegen_attempt_failures_total", "Attempts that failed, by why.", "provider", "reason"
+        )
         self.queue_tasks = gauge(
             "imagegen_queue_tasks", "Tasks in the queue; the same from every process: take the max.", "state"
         )
@@ -86,6 +106,12 @@ class Metrics:
         )
         for model in models:
             self.tasks_submitted.labels(model)
+        for provider in providers:
+            self.provider_duration.labels(provider)
+            for outcome in ("SUCCEEDED", "NOT_SENT", "REJECTED", "IN_DOUBT", "CANCELLED"):
+                self.provider_requests.labels(provider, outcome)
+            for reason in reasons:
+                self.attempt_failures.labels(provider, reason)
         for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
             self.tasks_finished.labels(outcome)
         for state in ("ready", "leased", "delayed"):

@@ -21,10 +21,10 @@ async def run_queue_command(command: str, redis_url: str) -> int:
         finally:
             await queue.aclose()
     except (QueueUnavailable, UnsuitableRedis) as error:
-        print(f"REDIS_URL: {error}", file=sys.stderr)  # noqa: T201
+        print(f"REDIS_URL: {error}", file=sys.stderr)
         return 1
     oldest = "-" if stats.oldest_ready_ms is None else f"{stats.oldest_ready_ms / 1000:.1f} s"
-    print(f"ready {stats.ready}   running {stats.leased}   delayed {stats.delayed}   oldest ready {oldest}")  # noqa: T201
+    print(f"ready {stats.ready}   running {stats.leased}   delayed {stats.delayed}   oldest ready {oldest}")
     if command == "queue-clear":
-        print("The queue is empty now; the workers' sweep brings unfinished tasks back from the store.")  # noqa: T201
+        print("The queue is empty now; the workers' sweep brings unfinished tasks back from the store.")
     return 0

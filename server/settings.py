@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
@@ -17,13 +17,6 @@ OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _empty_is_unset(value: Any) -> Any:
-    return None if value == "" else value
-
-
-OptionalFloat = Annotated[float | None, BeforeValidator(_empty_is_unset)]
 
 
 def _scheme(url: str, allowed: tuple[str, ...]) -> str:
@@ -55,7 +48,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` for machines, `console` for people."
     )
-    log_dir: Annotated[Path | None, BeforeValidator(_empty_is_unset)] = Field(
+    log_dir: Path | None = Field(
         None, description="Also log into this directory, one file a day; empty = stderr only."
     )
     log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")
@@ -121,7 +114,7 @@ class Settings(BaseSettings):
     sync_wait_max_seconds: float = Field(
         300, gt=0, le=3600, description="How long a synchronous call without a deadline waits."
     )
-    shutdown_grace_seconds: OptionalFloat = Field(
+    shutdown_grace_seconds: float | None = Field(
         None,
         ge=0,
         le=7200,
@@ -133,6 +126,12 @@ class Settings(BaseSettings):
     output_fetch_allow_private: bool = Field(
         False, description="Whether outputs may be fetched over http and from private addresses."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`NAME=` in the environment hides the `.env` file's value and means the default."""
+        return {name: value for name, value in values.items() if value != ""}
 
     @field_validator("redis_url")
     @classmethod

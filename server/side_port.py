@@ -18,18 +18,11 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 class SidePort:
     """/health (alive), /ready (new work may come), /metrics, /outputs/<key>."""
 
-    def __init__(
-        self,
-        *,
-        health: Health,
-        metrics: Metrics,
-        outputs: OutputStore | None = None,
-        is_public: Callable[[str], bool] | None = None,
-    ) -> None:
+    def __init__(self, *, health: Health, metrics: Metrics) -> None:
         self._health = health
         self._metrics = metrics
-        self._outputs = outputs
-        self._is_public = is_public
+        self._outputs: OutputStore | None = None
+        self._is_public: Callable[[str], bool] | None = None
         app = web.Application()
         app.router.add_get("/health", self._alive)
         app.router.add_get("/ready", self._ready)
@@ -44,6 +37,10 @@ class SidePort:
         await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
+
+    def serve(self, outputs: OutputStore, is_public: Callable[[str], bool]) -> None:
+        """From now on answer for images, as far as `is_public` lets their keys through."""
+        self._outputs, self._is_public = outputs, is_public
 
     async def stop(self) -> None:
         """Close the port and its connections."""

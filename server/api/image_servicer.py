@@ -104,10 +104,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         )
 
     async def _submit(self, request: convert.SubmitRequest, context: Context) -> Task:
-        if request.ByteSize() > HASH_OFF_LOOP_BYTES:
-            fingerprint = await asyncio.to_thread(convert.fingerprint, request)
-        else:
-            fingerprint = convert.fingerprint(request)
+        fingerprint = ""
+        if request.request_id:
+            if request.ByteSize() > HASH_OFF_LOOP_BYTES:
+                fingerprint = await asyncio.to_thread(convert.fingerprint, request)
+            else:
+                fingerprint = convert.fingerprint(request)
         submission = Submission(draft=convert.draft(request), caller=caller(context), fingerprint=fingerprint)
         return await self._tasks.submit(submission)
 

@@ -51,6 +51,11 @@ def paid_or_open_calls(task: Task) -> int:
     return sum(call.paid for attempt in task.attempts.values() for call in attempt.calls.values())
 
 
+def missing_images(task: Task) -> tuple[int, ...]:
+    """The wanted images, by index, that are neither stored nor failed for good."""
+    return tuple(i for i in range(task.images_wanted) if i not in task.images and i not in task.failures)
+
+
 # --- writes on a waiting task ------------------------------------------------------------------------
 
 
@@ -97,8 +102,11 @@ def mark(task: Task, *, worker: str, provider: str, paid: bool, now_ms: int) -> 
         if not open_paid_call(task):
             counts = replace(counts, lost=counts.lost + 1)
         lost = attempts[task.attempt]
-        in_doubt = {k: replace(call, state=CallState.IN_DOUBT) for k, call in lost.calls.items()}
-        attempts[task.attempt] = replace(lost, calls=in_doubt)
+        calls = {
+            k: replace(call, state=CallState.IN_DOUBT) if call.state is CallState.OPEN else call
+            for k, call in lost.calls.items()
+        }
+        attempts[task.attempt] = replace(lost, calls=calls)
     start_time_ms = task.start_time_ms or now_ms
     changes |= {
         "state": TaskState.PROCESSING.value,
@@ -279,9 +287,8 @@ def _end_in_failure(task: Task, error: TaskError, now_ms: int, *, closing: Mappi
     """Without any image FAILED; with some COMPLETED, and each missing one carries the error."""
     if not task.images:
         return _end(task, now_ms, state=TaskState.FAILED, error=error, closing=closing)
-    missing = [i for i in range(task.images_wanted) if i not in task.images and i not in task.failures]
     ended = _end(task, now_ms, state=TaskState.COMPLETED, error=None, closing=closing)
-    return replace(ended, set={**ended.set, **{f"failures.{i}": error for i in missing}})
+    return replace(ended, set={**ended.set, **{f"failures.{i}": error for i in missing_images(task)}})
 
 
 def _cancelled() -> TaskError:

@@ -91,6 +91,8 @@ def lost_worker(task: Task, now_ms: int) -> Write | None:
     """The end of a task that may not be tried again after its worker was lost; None: take it over."""
     if task.cancel_requested:
         return life.cancel_lost(task, now_ms)
+    if not life.missing_images(task):  # lost between the last image and the end: there is nothing to buy
+        return life.end_lost(task, next(iter(task.failures.values()), life.expiry()), now_ms)
     if life.open_paid_call(task):
         if life.paid_or_open_calls(task) >= task.max_paid_attempts:
             return life.end_lost(

@@ -46,7 +46,7 @@ class Submission:
     draft: Draft
     caller: str
     fingerprint: str
-    """SHA-256 over the fields as sent: what must be the same under the same request_id."""
+    """SHA-256 over the fields as sent: what must be the same under the same request_id; empty without one."""
 
 
 class TaskService:

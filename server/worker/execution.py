@@ -141,6 +141,7 @@ class Execution:
         except Exception as error:
             failure = self._understand(error, provider)
             outcome = failure.outcome
+            self._metrics.attempt_failures.labels(provider.name, failure.error.reason.value).inc()
             write, delay_ms = verdicts.after_failure(
                 replace(task, images=images),
                 failure,

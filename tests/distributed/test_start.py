@@ -1,0 +1,83 @@
+"""How processes start, or say why they do not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.side_port import fetch
+from tests.stack import running_stack
+from tests.tools import program
+
+
+def start(directory: Path, role: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a process that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "server", role],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory), **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, ["STORE_URL: is not set", "REDIS_URL: is not set"]),
+        ({"GRPC_PORT": "http"}, ["GRPC_PORT", "integer"]),
+        ({"LOG_LEVEL": "loud", "WORKER_CONCURRENCY": "0"}, ["LOG_LEVEL", "WORKER_CONCURRENCY"]),
+        ({"STORE_URL": "postgres://u:secret@h/d"}, ["STORE_URL", "mongodb://", "sqlite://"]),
+        ({"REDIS_URL": "http://h"}, ["REDIS_URL", "redis://"]),
+    ],
+)
+def test_wrong_settings_are_named_with_what_is_expected(
+    tmp_path: Path, settings: dict[str, str], says: list[str]
+) -> None:
+    done = start(tmp_path, "api", **settings)
+    assert done.returncode == 2
+    assert all(text in done.stderr for text in says), done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["GRPC_PORT", "HTTP_PORT"])
+def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
+    with socket.socket() as taken, running_stack() as stack:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104
+        taken.listen()
+        with pytest.raises(RuntimeError) as refused:
+            stack.start("api", **{setting: str(taken.getsockname()[1])})
+        assert f"set {setting} to a free one" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+
+
+async def test_promtool_accepts_the_metrics_of_both_roles() -> None:
+    promtool = program("promtool", install="Debian: apt-get install prometheus")
+    with running_stack() as stack:
+        for role in ("api", "worker"):
+            text = (await fetch(f"{stack.start(role).http}/metrics")).body
+            done = subprocess.run(
+                [promtool, "check", "metrics"], input=text, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stderr == b""
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "all"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_an_idle_process_in_order(role: str, how: signal.Signals) -> None:
+    urls = {"REDIS_URL": "", "STORE_URL": ""} if role == "all" else {}
+    with running_stack(**urls) as stack:
+        process = stack.start(role)
+        process.signal(how)
+        assert process.wait() == 0
+        assert "Traceback" not in process.log()

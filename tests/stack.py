@@ -1,0 +1,198 @@
+"""The service as separate processes, for tests: `python -m server ROLE`, with a Redis of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from image.v1 import image_service_pb2_grpc
+from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+
+from server.queue.keys import DEFAULT_PREFIX
+from tests.redis_server import RedisServer, assert_no_leaked_keys
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+TERMINAL = frozenset(
+    {task_pb2.TASK_STATE_COMPLETED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED}
+)
+
+
+class ServiceProcess:
+    """One process of the service, in a directory and with an environment of its own."""
+
+    def __init__(self, role: str, *, directory: Path, environment: dict[str, str]) -> None:
+        self.role = role
+        self.log_path = directory / f"{role}-{time.monotonic_ns()}.log"
+        read_fd, write_fd = os.pipe()
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "server", role, "--ready-fd", str(write_fd)],
+                cwd=directory,
+                env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write_fd,),
+            )
+        os.close(write_fd)
+        with os.fdopen(read_fd) as ready:
+            readable, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
+            line = ready.readline() if readable else ""
+        if not line:
+            self.kill()
+            raise RuntimeError(f"{role} did not start:\n{self.log()}")
+        ports = json.loads(line)
+        self.grpc_port: int = ports["grpc_port"]
+        self.http_port: int = ports["http_port"]
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def target(self) -> str:
+        """Where its gRPC server is."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def http(self) -> str:
+        """Where its side port is."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL it and wait until it is gone."""
+        if self.running():
+            self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait for its end; the exit code."""
+        return self._process.wait(timeout_s)
+
+    def stop(self) -> int:
+        """SIGTERM it and wait for its end; the exit code."""
+        if self.running():
+            self._process.terminate()
+        return self._process.wait(STOP_TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Stubs over one channel."""
+
+    channel: grpc.aio.Channel
+    images: image_service_pb2_grpc.ImageServiceStub
+    tasks: task_service_pb2_grpc.TaskServiceStub
+
+    async def ended(self, task_id: str, *, timeout_s: float = 60.0) -> task_pb2.Task:
+        """The task at its end. TimeoutError when it does not come in time."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            request = task_service_pb2.WaitTaskRequest(task_id=task_id)
+            request.wait.FromMilliseconds(round(1000 * min(50.0, deadline - time.monotonic())))
+            task = (await self.tasks.WaitTask(request)).task
+            if task.state in TERMINAL:
+                return task
+        raise TimeoutError(f"task {task_id} has not ended within {timeout_s} s")
+
+
+class Stack:
+    """Starts processes of one deployment: one Redis, one store, one directory. Use `running_stack`."""
+
+    def __init__(self, directory: Path, redis: RedisServer, store_url: str, settings: dict[str, str]) -> None:
+        self.directory = directory
+        self.redis = redis
+        self.store_url = store_url
+        self._settings = settings
+        self._processes: list[ServiceProcess] = []
+
+    def start(self, role: str, **settings: str) -> ServiceProcess:
+        """Start `api` or `worker` and return when it is ready. Settings by their names in capitals."""
+        environment = {
+            "GRPC_PORT": "0",
+            "HTTP_PORT": "0",
+            "DATA_DIR": str(self.directory / "data"),
+            "REDIS_URL": self.redis.url,
+            "STORE_URL": self.store_url,
+            "SHUTDOWN_GRACE_SECONDS": "10",
+            **self._settings,
+            **settings,
+        }
+        process = ServiceProcess(role, directory=self.directory, environment=environment)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in self._processes:
+            process.kill()
+
+
+@contextmanager
+def running_stack(*, store_url: str = "", **settings: str) -> Iterator[Stack]:
+    """A deployment without processes yet; SQLite unless a store is named. Everything is gone at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="stack-"))
+    (directory / "data").mkdir()
+    with RedisServer() as redis:
+        stack = Stack(directory, redis, store_url or f"sqlite://{directory}/data/tasks.db", settings)
+        try:
+            yield stack
+        finally:
+            stack.close()
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@asynccontextmanager
+async def calling(process: ServiceProcess) -> AsyncIterator[Calls]:
+    """Stubs that call this API process."""
+    options = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+    async with grpc.aio.insecure_channel(process.target, options=options) as channel:
+        yield Calls(
+            channel,
+            image_service_pb2_grpc.ImageServiceStub(channel),
+            task_service_pb2_grpc.TaskServiceStub(channel),
+        )
+
+
+async def no_leaked_keys(stack: Stack) -> None:
+    """Every task has ended: soon the queue holds nothing but its singletons. AssertionError if it does not.
+
+    Soon, not at once: a task that was put in line twice is taken out by the worker that claims it.
+    """
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            assert_no_leaked_keys(stack.redis.url, DEFAULT_PREFIX)
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return

@@ -71,13 +71,15 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         accepted = task = await self._submit(request, context)
         yield pb.StreamSequentialImagesResponse(task_id=task.id)
         sent: set[int] = set()
+        revision, quiet = task.revision, False
         wait_s = seconds_to_answer(context, self._sync_wait_max_s)
         async for task in self._tasks.changes(accepted.id, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
             fresh = [*_new_events(task, sent, self._link)]
             for event in fresh:
                 yield event
-            if not fresh and not task.state.terminal:
+            if not fresh and task.revision == revision and quiet:
                 yield pb.StreamSequentialImagesResponse(progress=convert.progress(task))
+            revision, quiet = task.revision, True
         if not task.state.terminal:
             raise _wait_expired(task)
         yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._link))

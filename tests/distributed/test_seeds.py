@@ -77,11 +77,11 @@ async def test_grpcurl_makes_a_picture_that_is_what_it_says(service: ServiceProc
     (image,) = answer["images"]
     got = await fetch(image["url"])
     assert got.status == 200
-    assert got.headers["Content-Type"] == image["mimeType"] == "image/png"
+    assert got.headers["Content-Type"] == image["mime_type"] == "image/png"
     assert hashlib.sha256(got.body).hexdigest() == image["sha256"]
-    assert len(got.body) == int(image["sizeBytes"])
+    assert len(got.body) == int(image["size_bytes"])
     with Image.open(io.BytesIO(got.body)) as picture:
-        assert picture.size == (image["widthPx"], image["heightPx"]) == (2048, 2048)
+        assert picture.size == (image["width_px"], image["height_px"]) == (2048, 2048)
 
 
 @pytest.mark.parametrize(

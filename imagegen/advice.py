@@ -1,0 +1,138 @@
+"""Errors as one line that says what to do, and as exit code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from imagegen.arguments import DEFAULT_TARGET
+from imagegen.errors import (
+    DownloadFailed,
+    ImageServiceError,
+    InvalidRequest,
+    StillRunning,
+    TaskFailed,
+    Unavailable,
+    Unreachable,
+)
+from imagegen.timeline import duration
+
+DONE, FAILED, USAGE, UNREACHABLE, STILL_RUNNING, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+_NOBODY = "nobody listens there"
+_CAUSES = (
+    ("Connection refused", _NOBODY),
+    ("Domain name not found", "the host name is unknown"),
+    ("DNS resolution failed", "the host name cannot be resolved"),
+    ("http1.x", "it speaks HTTP, not gRPC; the gRPC port is another one"),
+    ("parsing HTTP/2", "it does not speak gRPC there (another port? --tls missing or too much?)"),
+    ("handshake failed", "it does not speak TLS, or its certificate is not trusted"),
+    ("Deadline Exceeded", "no answer in time"),
+)
+_NEVER_CONNECTED = re.compile("failed to connect|resol|not valid|not found")
+
+
+@dataclass(slots=True, kw_only=True)
+class Errand:
+    """What the command is about, as far as it is known: for telling the user how to go on."""
+
+    target: str
+    output: str | None = None
+    request_id: str = ""
+    task_id: str = ""
+
+    def next_command(self) -> str:
+        """The command that fetches the task."""
+        words = ["imagegen", "task", self.task_id, "--wait"]
+        if self.output is not None:
+            words += ["-o", self.output]
+        if self.target != DEFAULT_TARGET:
+            words += ["--target", self.target]
+        return shlex.join(words)
+
+
+def explain(error: ImageServiceError, errand: Errand) -> str:
+    """What happened and what to do next, in one line."""
+    match error:
+        case Unreachable():
+            return _unreachable(error, errand)
+        case StillRunning():
+            return f"task {errand.task_id} is still running and goes on. Fetch it: {errand.next_command()}"
+        case TaskFailed():
+            return f"task {errand.task_id} failed: {_sentence(error.message)} ({error.reason})"
+        case InvalidRequest() if error.violations:
+            wrong = "; ".join(f"{v.field}: {_sentence(v.description)}" for v in error.violations)
+            return f"the request is invalid: {wrong}"
+        case Unavailable() if error.retry_after_s:
+            return f"{_sentence(error.message)} (try again in {duration(error.retry_after_s)})"
+        case DownloadFailed():
+            return f"{_sentence(error.message)}. The task keeps it; try again: {errand.next_command()}"
+        case _:
+            return f"{_sentence(error.message)} ({error.reason or error.code.name})"
+
+
+def interrupted(errand: Errand) -> str:
+    """What to say after Ctrl-C."""
+    if errand.task_id:
+        return f"interrupted; task {errand.task_id} goes on. Fetch it: {errand.next_command()}"
+    if errand.request_id:
+        return f"interrupted; {_maybe_accepted(errand)}"
+    return "interrupted"
+
+
+def exit_code(error: ImageServiceError) -> int:
+    """The exit code that belongs to the error."""
+    match error:
+        case InvalidRequest():
+            return USAGE
+        case Unreachable():
+            return UNREACHABLE
+        case StillRunning():
+            return STILL_RUNNING
+        case _:
+            return FAILED
+
+
+def document(error: ImageServiceError) -> dict[str, Any]:
+    """The error in the form of `task.v1.TaskError`, with the details of the call beside it."""
+    shown: dict[str, Any] = {
+        "message": error.message,
+        "code": error.code.value[0],
+        "metadata": error.metadata,
+    }
+    if error.reason:
+        shown["reason"] = f"ERROR_REASON_{error.reason}"
+    if error.violations:
+        shown["field_violations"] = [
+            {"field": violation.field, "description": violation.description} for violation in error.violations
+        ]
+    if error.retry_after_s is not None:
+        shown["retry_after_seconds"] = error.retry_after_s
+    return shown
+
+
+def _unreachable(error: Unreachable, errand: Errand) -> str:
+    cause = next((text for pattern, text in _CAUSES if pattern in error.message), "")
+    if not cause:
+        cause = re.sub(r"^.*: ", "", error.message) or error.code.name
+    if errand.task_id:
+        return f"lost {errand.target}: {cause}. The task goes on; fetch it: {errand.next_command()}"
+    never_connected = error.code is grpc.StatusCode.UNAVAILABLE and _NEVER_CONNECTED.search(error.message)
+    if errand.request_id and not never_connected:
+        return f"lost {errand.target}: {cause}; {_maybe_accepted(errand)}"
+    start = "Start the service with `make run`, or name" if cause == _NOBODY else "Name"
+    return f"cannot reach {errand.target}: {cause}. {start} another with --target or IMAGEGEN_TARGET"
+
+
+def _maybe_accepted(errand: Errand) -> str:
+    return (
+        f"if the request was accepted, the same command with --request-id {errand.request_id} finds its task"
+    )
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")

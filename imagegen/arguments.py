@@ -1,0 +1,230 @@
+"""The command line's grammar, and what each argument may be."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import uuid
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from task.v1.image_pb2 import OutputRef
+
+from imagegen.fields import Reference, RequestFields
+
+DEFAULT_TARGET = "localhost:8080"
+YEAR_S = 366 * 86400
+MAX_REFERENCE_BYTES = 10 * 1024 * 1024
+SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+_EPILOG = """\
+exit codes:
+    0  done
+    1  the task failed, or the service reported an error
+    2  wrong usage, or a request that the service finds invalid
+    3  the service cannot be reached
+    4  still running when --timeout was over; the task goes on
+  130  interrupted; the task goes on
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `imagegen`. It exits 2 with one line on stderr when the arguments are wrong."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="imagegen", description="Makes pictures.", epilog=_EPILOG, formatter_class=formatter
+    )
+    parser.add_argument("--version", action="version", version=f"imagegen {metadata.version('imagegen')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, positional: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=text,
+            usage=f"imagegen {name} [options] {positional}".rstrip(),
+            description=text,
+            epilog=_EPILOG,
+            formatter_class=formatter,
+            allow_abbrev=False,
+        )
+        service = added.add_argument_group("service")
+        service.add_argument(
+            "--target",
+            metavar="HOST:PORT",
+            default=os.environ.get("IMAGEGEN_TARGET") or DEFAULT_TARGET,
+            help=f"where the service is (default: IMAGEGEN_TARGET, else {DEFAULT_TARGET})",
+        )
+        service.add_argument("--tls", action="store_true", help="connect with TLS")
+        added.add_argument(
+            "--json", action="store_true", help="print exactly one JSON document, nothing else"
+        )
+        return added
+
+    generate = command("generate", "Make one picture.", "PROMPT")
+    _add_request(generate)
+    sequence = command(
+        "sequence", "Make pictures that belong together and save each as soon as it is there.", "PROMPT"
+    )
+
+    sequence.add_argument(
+        "-n", "--images", type=whole(1, 15), default=4, metavar="N", help="how many, 1-15 (default: 4)"
+    )
+    _add_request(sequence)
+
+    task = command("task", "Show how a task went, and fetch what it made.", "TASK_ID")
+    task.add_argument("task_id", metavar="TASK_ID")
+    task.add_argument(
+        "--wait", action="store_true", help="wait for its end; the exit code then says how it ended"
+    )
+    task.add_argument("-o", "--output", metavar="DIR|FILE", help="save its pictures")
+    _add_timeout(task)
+
+    command("health", "Ask whether the service takes requests.")
+    return parser
+
+
+def request_fields(arguments: argparse.Namespace) -> RequestFields:
+    """What the arguments of `generate` and `sequence` ask for; `request_id` is always set."""
+    suffix = Path(arguments.output).suffix.lower()
+    return {
+        "model": arguments.model,
+        "size": arguments.size,
+        "watermark": arguments.watermark,
+        "seed": arguments.seed,
+        "references": arguments.reference,
+        "quality": arguments.quality,
+        "output_format": arguments.format or cast(Any, SUFFIXES.get(suffix)),
+        "negative_prompt": arguments.negative,
+        "request_id": arguments.request_id or str(uuid.uuid4()),
+        "priority": arguments.priority,
+        "ttl_s": arguments.ttl,
+        "labels": dict(arguments.label),
+    }
+
+
+def duration_s(text: str) -> float:
+    """Seconds from "90", "1.5s", "10m", "2h" or "1d"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90, 90s, 10m, 2h or 1d")
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if seconds > YEAR_S:
+        raise argparse.ArgumentTypeError(f"{text} is longer than a year")
+    return seconds
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,10}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def reference(text: str) -> Reference:
+    """An image to work from: a file's bytes, a link, or an earlier picture as TASK_ID:INDEX."""
+    if text.startswith(("http://", "https://")):
+        return text
+    path = Path(text).expanduser()
+    if path.is_file():
+        if path.stat().st_size > MAX_REFERENCE_BYTES:
+            raise argparse.ArgumentTypeError(f"{text} is larger than 10 MiB")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"cannot read {text}: {error.strerror}") from error
+    earlier = re.fullmatch(r"([0-9A-Za-z_-]{1,128}):(\d{1,3})", text)
+    if earlier is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no file, no http(s) link and no TASK_ID:INDEX")
+    return OutputRef(task_id=earlier[1], index=int(earlier[2]))
+
+
+def label(text: str) -> tuple[str, str]:
+    """A mark of the caller's own, as KEY=VALUE."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    return key, value
+
+
+def output_format(text: str) -> str:
+    """A file format by its name or usual suffix."""
+    known = SUFFIXES.get(f".{text.lower()}")
+    if known is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of png, jpeg, webp")
+    return known
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", metavar="PROMPT", help="what to show, in any language")
+    picture = parser.add_argument_group("picture")
+    picture.add_argument(
+        "-m", "--model", metavar="NAME", default="", help="model or alias (default: the service's)"
+    )
+    picture.add_argument(
+        "-s", "--size", metavar="SIZE", default="", help="1K, 2K, 4K or WIDTHxHEIGHT (default: the service's)"
+    )
+    picture.add_argument(
+        "--seed", type=whole(-1, 2**31 - 1), metavar="N", help="repeatable randomness (default: random)"
+    )
+    picture.add_argument("--negative", default="", metavar="TEXT", help="what not to show")
+    picture.add_argument("--quality", metavar="NAME", default="", help="in the model's own words")
+    picture.add_argument("--watermark", action="store_true", help="with a visible watermark")
+    picture.add_argument(
+        "--reference",
+        type=reference,
+        action="append",
+        default=[],
+        metavar="FILE|URL|TASK_ID:INDEX",
+        help="an image to work from; may be given up to 14 times",
+    )
+    saving = parser.add_argument_group("saving")
+    saving.add_argument(
+        "-o",
+        "--output",
+        default=".",
+        metavar="DIR|FILE",
+        help="where to save (default: the current directory)",
+    )
+    saving.add_argument(
+        "--format",
+        type=output_format,
+        metavar="png|jpeg|webp",
+        help="file format (default: as FILE ends, else png)",
+    )
+    task = parser.add_argument_group("task")
+    task.add_argument(
+        "--async", dest="detach", action="store_true", help="submit only; fetch it with imagegen task"
+    )
+    _add_timeout(task)
+    task.add_argument(
+        "--request-id", metavar="ID", help="the same id again gets the same task (default: fresh)"
+    )
+    task.add_argument("--priority", choices=("critical", "default", "low"))
+    task.add_argument(
+        "--ttl", type=duration_s, metavar="TIME", help="fail when not done after TIME (default: 1h)"
+    )
+    task.add_argument(
+        "--label", type=label, action="append", default=[], metavar="KEY=VALUE", help="kept with the task"
+    )
+
+
+def _add_timeout(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=duration_s,
+        default=300.0,
+        metavar="TIME",
+        help="how long to wait: seconds, or 10m, 1h (default: 300); the task itself goes on",
+    )

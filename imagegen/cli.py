@@ -1,0 +1,43 @@
+"""The command `imagegen`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 3 unreachable, 4 still
+    running, 130 interrupted. Raises SystemExit where argparse does: for --help, --version and wrong usage.
+    """
+    # The library's own log lines would stand between ours; it reads this once, when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        from imagegen.arguments import build_parser
+
+        arguments = build_parser().parse_args(argv)
+        try:
+            from imagegen.commands import run
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "rich":
+                raise
+            print("imagegen: the command line needs rich: pip install 'imagegen[cli]'", file=sys.stderr)
+            return 2
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        return asyncio.run(run(arguments))
+    except KeyboardInterrupt:
+        print("imagegen: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Nobody reads on, as in `imagegen task ... | head`. Python would complain again when it flushes at
+        # its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What the command line accepts, and where pictures go."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from task.v1.image_pb2 import Image
+
+from imagegen import OutputRef
+from imagegen.arguments import duration_s, label, reference, whole
+from imagegen.saving import CannotSave, Destination, save
+
+PNG = Image(index=3, mime_type="image/png")
+JPEG = Image(index=0, mime_type="image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200), ("1d", 86400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "5x", "h", "1h30m", "400d", "nan", "1e3"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        duration_s(text)
+
+
+@pytest.mark.parametrize("text", ["-2", "16", "1.0", "", "x", "９９"])
+def test_numbers_outside_their_range(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        whole(-1, 15)(text)
+
+
+def test_references(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"picture")
+    assert reference(str(file)) == b"picture"
+    assert reference("https://example.com/a.png") == "https://example.com/a.png"
+    assert reference("01JD8ZK5T0N0V6Y3W2Q4R5S6T7:2") == OutputRef(
+        task_id="01JD8ZK5T0N0V6Y3W2Q4R5S6T7", index=2
+    )
+    with pytest.raises(argparse.ArgumentTypeError, match="no file"):
+        reference("missing.png")
+
+
+def test_a_reference_of_more_than_10_mib(tmp_path: Path) -> None:
+    file = tmp_path / "large.png"
+    with file.open("wb") as sparse:
+        sparse.truncate(10 * 1024 * 1024 + 1)
+    with pytest.raises(argparse.ArgumentTypeError, match="10 MiB"):
+        reference(str(file))
+
+
+def test_labels() -> None:
+    assert label("a=b=c") == ("a", "b=c")
+    assert label("a=") == ("a", "")
+    for text in ("a", "=b", ""):
+        with pytest.raises(argparse.ArgumentTypeError):
+            label(text)
+
+
+def test_names_in_a_directory(tmp_path: Path) -> None:
+    destination = Destination.parse(str(tmp_path / "new" / "v1.0"))
+    destination.prepare()
+    assert destination.path_of(PNG, task_id="T", alone=True) == tmp_path / "new" / "v1.0" / "T.png"
+    assert destination.path_of(JPEG, task_id="T", alone=False) == tmp_path / "new" / "v1.0" / "T-0.jpg"
+
+
+def test_a_task_id_cannot_leave_the_directory(tmp_path: Path) -> None:
+    path = Destination.parse(str(tmp_path)).path_of(PNG, task_id="../../etc/x", alone=True)
+    assert path.parent == tmp_path
+
+
+def test_names_of_a_given_file(tmp_path: Path) -> None:
+    destination = Destination.parse(str(tmp_path / "cat.PNG"))
+    assert destination.path_of(PNG, task_id="T", alone=True) == tmp_path / "cat.PNG"
+    assert destination.path_of(PNG, task_id="T", alone=False) == tmp_path / "cat-3.PNG"
+
+
+def test_a_directory_that_is_named_like_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "d.png").mkdir()
+    assert Destination.parse(str(tmp_path / "d.png")).directory == tmp_path / "d.png"
+
+
+def test_saving_replaces_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save(b"a long first version", path)
+    save(b"second", path)
+    assert path.read_bytes() == b"second"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_cannot_be_saved_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotSave, match="directory"):
+        Destination.parse(str(tmp_path / "file" / "sub")).prepare()
+    with pytest.raises(CannotSave, match="cannot write"):
+        save(b"x", tmp_path / "missing" / "a.png")

@@ -1,0 +1,106 @@
+"""How this service talks to Redis: clients that never repeat a command by themselves, and one error for all.
+
+redis-py repeats commands after a timeout by default, which enqueues or claims twice; every client is made
+here, with that switched off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from server.ports import QueueUnavailable
+
+OLDEST_REDIS = (6, 2)
+
+_log = logging.getLogger(__name__)
+
+
+class UnsuitableRedis(Exception):
+    """This Redis can be reached but must not be used: its text says why, and what to set."""
+
+
+def open_client(url: str, *, timeout_s: float | None) -> Redis:
+    """A client that connects on first use and answers, or raises, within `timeout_s` per command.
+
+    None = answers may take for ever: for blocking commands, whose callers set their own limit.
+    ValueError when the URL is not one of Redis.
+    """
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=2.0,
+        health_check_interval=0 if timeout_s is None else 15,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what redis-py raises into QueueUnavailable, and what it swallows into CancelledError again.
+
+    redis-py 8.1 loses a cancellation that arrives while it connects: the command goes on as if nothing had
+    been asked, and a task that was cancelled once would run for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+
+    def raise_if_cancelled() -> None:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise_if_cancelled()
+        raise QueueUnavailable(f"Redis: {type(error).__name__}: {error}") from error
+    raise_if_cancelled()
+
+
+async def check_server(client: Redis) -> None:
+    """Refuse, with UnsuitableRedis, a Redis that is too old, may evict keys, or does not let us in.
+
+    Raises QueueUnavailable when it does not answer.
+    """
+    try:
+        with translated():
+            info = await client.info("server")
+    except QueueUnavailable as error:
+        # redis-py wraps what goes wrong in a handshake into a ConnectionError of its own.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, AuthenticationError):
+                raise UnsuitableRedis(f"Redis refuses the user or password in its URL: {cause}") from error
+            cause = cause.__cause__
+        raise
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise UnsuitableRedis(f"Redis {version} is too old: 6.2 or newer is needed.")
+    try:
+        with translated():
+            config = await client.config_get("maxmemory*")
+    except QueueUnavailable as error:
+        if not isinstance(error.__cause__, ResponseError):
+            raise
+        _log.warning(
+            "cannot read the configuration of Redis (%s): make sure that its maxmemory-policy is noeviction",
+            error,
+        )
+        return
+    policy = config.get("maxmemory-policy") or "noeviction"
+    if int(config.get("maxmemory") or 0) > 0 and policy != "noeviction":
+        raise UnsuitableRedis(
+            f"Redis has maxmemory-policy {policy!r} and would drop queued tasks when memory runs short. "
+            "Set 'maxmemory-policy noeviction' on it."
+        )

@@ -1,0 +1,141 @@
+"""What the sweep does to the queue: the marker, pages of a rebuild, expired leases, and the last resort.
+
+Every step may be taken by several processes at once and repeated at will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from redis.asyncio import Redis
+
+from server.queue.connection import translated
+from server.queue.keys import QueueKeys
+from server.queue.scripts import Expired, Over, Owned, Ready, Scripts, Survey
+
+SCAN_COUNT = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """How far a Redis holds what the store holds: every live task with an id up to `last_id`."""
+
+    run_id: str
+    """The Redis process it was written to: another one may have started from older data."""
+    nonce: str
+    """Tells one rebuild from the next."""
+    last_id: str
+
+    @classmethod
+    def decode(cls, value: str) -> Marker:
+        """Take apart what `encode` made; a string of another form gives a marker that fits no Redis."""
+        run_id, _, rest = value.partition(":")
+        nonce, _, last_id = rest.partition(":")
+        return cls(run_id=run_id, nonce=nonce, last_id=last_id)
+
+    def encode(self) -> str:
+        """The string kept in `swept`."""
+        return f"{self.run_id}:{self.nonce}:{self.last_id}"
+
+    def advanced_to(self, task_id: str) -> Marker:
+        """The marker at this id, or where it is when that is further."""
+        return replace(self, last_id=max(self.last_id, task_id))
+
+
+class Recovery:
+    """The sweep's side of the queue. Every method raises QueueUnavailable."""
+
+    def __init__(self, client: Redis, scripts: Scripts, keys: QueueKeys) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+
+    async def due(self, *, most_due: int, most_expired: int) -> list[Expired]:
+        """Make due delayed tasks ready; the longest expired leases, for a verdict."""
+        with translated():
+            return await self._scripts.due(most_due=most_due, most_expired=most_expired)
+
+    async def resolve_expired(
+        self, verdicts: Sequence[tuple[Expired, Ready | Owned | Over]], *, lease_ms: int
+    ) -> int:
+        """Act on those leases that still are as they were seen; how many these were."""
+        with translated():
+            return await self._scripts.resolve_expired(lease_ms=lease_ms, verdicts=verdicts)
+
+    async def hold_sweep(self, holder: str, *, ttl_ms: int) -> bool:
+        """Whether this holder is the one to walk the store, and to stay so for `ttl_ms`.
+
+        It spares work and decides nothing: two that ask at the same moment may both hold it, and then do the
+        same twice.
+        """
+        key = self._keys.named("sweeper")
+        with translated():
+            if await self._client.get(key) not in (None, holder):
+                return False
+            await self._client.set(key, holder, px=ttl_ms)
+        return True
+
+    async def run_id(self) -> str:
+        """The identity of the Redis process that answers at present."""
+        with translated():
+            return str((await self._client.info("server"))["run_id"])
+
+    async def marker(self) -> Marker | None:
+        """The marker, or None after a flush or an empty start."""
+        with translated():
+            value = await self._client.get(self._keys.named("swept"))
+        return None if value is None else Marker.decode(str(value))
+
+    async def replace_marker(self, old: Marker | None, new: Marker) -> bool:
+        """Write the new marker if the old one is still there."""
+        with translated():
+            return await self._scripts.mark(old=old.encode() if old else "", new=new.encode())
+
+    async def add_page(
+        self,
+        page: Iterable[tuple[str, str, Ready | Owned]],
+        *,
+        old: Marker,
+        new: Marker,
+        lease_ms: int,
+    ) -> int | None:
+        """Add what is missing of (id, line, place) and advance the marker: how many were missing.
+
+        None, and nothing was done, when the old marker is not there any more.
+        """
+        with translated():
+            return await self._scripts.rebuild_page(
+                old=old.encode(), new=new.encode(), lease_ms=lease_ms, page=page
+            )
+
+    async def survey(self, *, most_lines: int) -> Survey:
+        """Count the queue, walking up to so many lines."""
+        with translated():
+            return await self._scripts.survey(most_lines=most_lines)
+
+    async def reset(self) -> None:
+        """Drop what is queued, marker included, so that it is rebuilt from the store as after a flush.
+
+        The order keeps each moment between harmless: without its rings a line is not claimed from, and a
+        line that is gone leaves at worst a caller in a ring, whom a claim drops. `jobs` goes last.
+        """
+        with translated():
+            for family in ("ring:*", "q:*"):
+                cursor = 0
+                while True:
+                    cursor, found = await self._client.scan(
+                        cursor, match=_literal(self._keys.prefix) + family, count=SCAN_COUNT
+                    )
+                    if found:
+                        await self._client.unlink(*found)
+                    if not cursor:
+                        break
+            await self._client.unlink(
+                *(self._keys.named(name) for name in ("jobs", "leases", "delayed", "load", "swept"))
+            )
+
+
+def _literal(prefix: str) -> str:
+    """The prefix as a pattern that matches only itself."""
+    return "".join("\\" + c if c in "*?[]\\^" else c for c in prefix)

@@ -1,0 +1,109 @@
+"""Redis is disposable: whenever it loses everything, every task still comes to its one end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from server.queue.task_queue import RedisTaskQueue
+from tests.integration.queue.board import Board
+from tests.integration.queue.world import World
+
+
+async def story(world: World) -> None:
+    """A bit of everything, in a fixed order."""
+    ann, ben = world.start_worker(), world.start_worker()
+    for n in range(6):
+        await world.submit(f"t{n}", enqueue=n != 5)
+    await world.sweep_until_quiet()
+    await world.claim(ann, free=2)
+    await world.claim(ben, free=2)
+    await world.renew(ann)
+    await world.renew(ben)
+    for task_id in list(world.running[ann])[:1]:
+        await world.complete(ann, task_id)
+    for task_id in list(world.running[ben])[:1]:
+        await world.hand_back(ben, task_id, delay_ms=60_000)
+    world.declare_lost(ben)
+    await world.board.expire_leases()
+    await world.sweep_until_quiet()
+    await world.claim(ann, free=2)
+    await world.renew(ben)
+    await world.submit("t6")
+    await world.renew(ann)
+
+
+class Strikes:
+    """Lets something happen just before the n-th command of a client, or never."""
+
+    def __init__(self, client: Any, at: int | None, strike: Callable[[], Awaitable[object]]) -> None:
+        self.commands = 0
+        self._execute = client.execute_command
+        self._at = at
+        self._strike = strike
+        client.execute_command = self.execute_command
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        if self.commands == self._at:
+            self._at = None
+            await self._strike()
+        self.commands += 1
+        return await self._execute(*arguments, **options)
+
+
+async def test_no_strike(queue: RedisTaskQueue, board: Board) -> None:
+    world = World(queue, board)
+    await story(world)
+    await world.settle()
+
+
+async def test_flushed_before_any_command(redis_url: str, redis_prefix: str, board: Board) -> None:
+    at, commands = 0, 1
+    while at < commands:
+        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
+            world = World(queue, board)
+            strikes = Strikes(queue._client, at, board.client.flushall)
+            await story(world)
+            await world.settle()
+        commands = strikes.commands
+        at += 1
+        await board.client.flushall()
+    assert at > 40
+
+
+async def test_others_work_on_while_a_damaged_queue_is_dropped(
+    redis_url: str, redis_prefix: str, board: Board
+) -> None:
+    """Dropping takes several commands; whatever comes between them must not be lost."""
+    at, commands = 0, 1
+    while at < commands:
+        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
+            world = World(queue, board)
+            await story(world)
+            worker = world.start_worker()
+            await board.client.delete(board.key("load"))
+
+            async def work(world: World = world, worker: str = worker) -> None:
+                for task_id in ("u0", "u1", "u2"):
+                    await world.submit(task_id)
+                await world.claim(worker, free=1)
+                await world.renew(worker)
+
+            strikes = Strikes(queue._client, at, work)
+            await world.sweep_until_quiet()
+            commands = strikes.commands
+            await world.settle()
+        at += 1
+        await board.client.flushall()
+    assert at > 20
+
+
+@pytest.mark.usefixtures("no_leaked_keys")
+async def test_nothing_is_left_behind(queue: RedisTaskQueue, board: Board) -> None:
+    world = World(queue, board)
+    await story(world)
+    await board.client.flushall()
+    await world.settle()

@@ -13,7 +13,9 @@ from typing import Any
 import structlog
 
 _SECRET = re.compile(
-    r"(?i)(://[^:/@\s]*:)[^@/\s]+(?=@)|(bearer\s+)[\w.~+/=-]+|((?:signature|x-amz-[a-z-]+|x-tos-[a-z-]+|credential)=)[^&\s\"']+"
+    r"""(?i)(://[^:/\s"']*:)[^/\s"']+(?=@)"""
+    r"""|(bearer\s+)[\w.~+/=-]+"""
+    r"""|((?:signature|x-amz-[a-z-]+|x-tos-[a-z-]+|credential|password)=)[^&\s"'\\]+"""
 )
 
 
@@ -22,11 +24,9 @@ def redact(text: str) -> str:
     return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***", text)
 
 
-def _redact_values(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redact(value)
-    return event
+def _redact_line(_: Any, __: str, line: Any) -> str:
+    # Whole lines, not values: secrets also hide in nested values and in objects that are only now text.
+    return redact(str(line))
 
 
 def _dumps(value: Any, **kwargs: Any) -> str:
@@ -43,7 +43,6 @@ def configure(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _redact_values,
     ]
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps)
@@ -52,7 +51,7 @@ def configure(
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render, _redact_line],
     )
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if directory is not None:

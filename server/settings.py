@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
@@ -19,8 +27,16 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def _small(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _scheme(url: str, allowed: tuple[str, ...]) -> str:
-    if url and urlsplit(url).scheme not in allowed:
+    try:
+        known = not url or urlsplit(url).scheme in allowed
+    except ValueError:  # its text may repeat the URL, and with it a password
+        known = False
+    if not known:
         raise ValueError("expected a URL that begins with " + " or ".join(f"{s}://" for s in allowed))
     return url
 
@@ -44,7 +60,9 @@ class Settings(BaseSettings):
     http_port: Port = Field(
         9090, description="Port of health, readiness, metrics and outputs; 0 picks a free one."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_small)] = Field(
+        "info", description="Least level logged."
+    )
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` for machines, `console` for people."
     )
@@ -195,11 +213,19 @@ def load(env_file: str | None = ".env", **overrides: object) -> Settings:
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            name = str(item["loc"][0]).upper() if item["loc"] else "settings"
-            field = Settings.model_fields.get(name.lower())
+            name = str(item["loc"][0]) if item["loc"] else "settings"
+            field = Settings.model_fields.get(name)
             expected = f" ({field.description})" if field is not None and field.description else ""
-            lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{expected}")
+            lines.append(f"{_variables(name)}: {item['msg'].removeprefix('Value error, ')}{expected}")
         raise SettingsError("\n".join(lines)) from error
+
+
+def _variables(name: str) -> str:
+    """The variables that a field is read from, its own first."""
+    field = Settings.model_fields.get(name)
+    aliases = field.validation_alias if field is not None else None
+    names = aliases.choices if isinstance(aliases, AliasChoices) else [name]
+    return " or ".join(str(n).upper() for n in names)
 
 
 def require(settings: Settings, *names: str) -> None:

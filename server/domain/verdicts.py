@@ -79,9 +79,9 @@ def after_failure(
 
 
 def after_drain(task: Task, now_ms: int) -> Write:
-    """A stopping worker returns what surely bought nothing; the attempt counts against no budget."""
+    """A worker that must let go returns what surely bought nothing; it counts against no budget."""
     error = TaskError(
-        reason=Reason.DRAINING, message="The worker was stopped before the end.", retryable=True
+        reason=Reason.DRAINING, message="The worker had to let go before the end.", retryable=True
     )
     back = life.retry(task, error, now_ms, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts)
     return life.without_call(back, task)

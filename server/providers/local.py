@@ -29,7 +29,12 @@ class LocalProvider:
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="paint")
 
     async def generate(
-        self, generation: Generation, *, timeout_s: float, progress: Progress, resume: str = ""  # noqa: ARG002
+        self,
+        generation: Generation,
+        *,
+        timeout_s: float,
+        progress: Progress,
+        resume: str = "",  # noqa: ARG002
     ) -> Generated:
         """Draw the wanted images one after the other; each may take `timeout_s`, seconds at the most."""
         for index in generation.indexes:

@@ -25,16 +25,11 @@ from server.domain.verdicts import Failure
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Generation, MadeImage, Provider, ProviderError, Sent
+from server.worker.failures import nothing_made, understand
 from server.worker.outputs import store_image
 
 T = TypeVar("T")
 STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-_OUTCOMES = {
-    Sent.NOT_SENT: AttemptOutcome.NOT_SENT,
-    Sent.REJECTED: AttemptOutcome.REJECTED,
-    Sent.IN_DOUBT: AttemptOutcome.IN_DOUBT,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +73,15 @@ class Execution:
         self._random = random.Random()
         self._log = structlog.get_logger(__name__)
 
-    async def run(self, claimed: Claimed, *, worker: str, hold: Callable[[Entry], None]) -> None:
+    async def run(
+        self, claimed: Claimed, *, worker: str, hold: Callable[[Entry], None], may_call: Callable[[], bool]
+    ) -> None:
         """Take the claimed task as far as it goes now; returns when this worker has let go of it.
 
-        `hold` is told the queue entry as soon as it is known, so that the lease is prolonged with it. On
-        cancellation (the grace of a stop is over) the attempt is recorded as it stands.
+        `hold` is told the queue entry as soon as it is known, so that the lease is prolonged with it.
+        `may_call` is asked before an attempt is marked and again before it is sent: while it says no (the
+        worker stops, or its beat is stale) the task is given back. On cancellation (the grace of a stop is
+        over) the attempt is recorded as it stands.
         """
         task_id = claimed.task_id
         while True:
@@ -91,10 +90,10 @@ class Execution:
                 await self._leave(worker, task_id)
                 return
             hold(replace(_entry(task), lane=claimed.lane))
-            if await self._step(task, worker):
+            if await self._step(task, worker, may_call):
                 return
 
-    async def _step(self, task: Task, worker: str) -> bool:
+    async def _step(self, task: Task, worker: str, may_call: Callable[[], bool]) -> bool:
         """Decide on what the store says; False when the store has moved on meanwhile: read again."""
         now = self._now_ms()
         if task.state is TaskState.PENDING:
@@ -117,20 +116,41 @@ class Execution:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._budget.lease_ms)
             return True
+        if not may_call():
+            await self._give_back(task, worker, delay_ms=0)
+            return True
         write, marked = life.mark(task, worker=worker, provider=provider.name, paid=provider.paid, now_ms=now)
-        if not await self._persist(lambda: self._store.write(write)):
+        try:
+            won = await self._mark(write, marked)
+        except asyncio.CancelledError:  # nothing was sent; the next claim finds out whether it was marked
+            await self._give_back(task, worker, delay_ms=0)
+            raise
+        if not won:
             return False
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
-        await self._attempt(marked, provider, worker)
+        if may_call():
+            await self._attempt(marked, provider, worker)
+        else:
+            if not await self._persist(lambda: self._store.write(verdicts.after_drain(marked, now))):
+                self._stale(marked, worker)
+            await self._give_back(marked, worker, delay_ms=0)
         return True
+
+    async def _mark(self, write: Write, marked: Task) -> bool:
+        """Whether the mark is in the store, also when only the store's word on it was lost."""
+        if await self._persist(lambda: self._store.write(write)):
+            return True
+        task = await self._persist(lambda: self._store.get(marked.id))
+        mine = (marked.state, marked.attempt, marked.owner)
+        return task is not None and (task.state, task.attempt, task.owner) == mine
 
     async def _attempt(self, task: Task, provider: Provider, worker: str) -> None:
         started = time.perf_counter()
         images: dict[int, StoredImage] = dict(task.images)
-        outcome = AttemptOutcome.SUCCEEDED
+        delay_ms: int | None = None
         try:
-            write, delay_ms = await self._generate(task, provider, images), None
+            write = await self._generate(task, provider, images)
         except Fenced:
             self._stale(task, worker)
             await self._give_back(task, worker, delay_ms=0)
@@ -139,17 +159,9 @@ class Execution:
             await self._record_stop(task, provider, images, worker)
             raise
         except Exception as error:
-            failure = self._understand(error, provider)
-            outcome = failure.outcome
-            self._metrics.attempt_failures.labels(provider.name, failure.error.reason.value).inc()
-            write, delay_ms = verdicts.after_failure(
-                replace(task, images=images),
-                failure,
-                now_ms=self._now_ms(),
-                max_retries=self._budget.max_retries,
-                jitter=self._random.random(),
-            )
-        self._metrics.provider_requests.labels(provider.name, outcome.value).inc()
+            write, delay_ms = self._judge(task, provider, images, self._understood(error, provider))
+        outcome = str(write.set[f"attempts.{task.attempt}.outcome"])
+        self._metrics.provider_requests.labels(provider.name, outcome).inc()
         self._metrics.provider_duration.labels(provider.name).observe(time.perf_counter() - started)
         if delay_ms is None:
             if not await self._end(task, write, worker):
@@ -164,29 +176,28 @@ class Execution:
         """Call the provider; every image is kept, and of a sequence shown, as it arrives."""
 
         async def keep(made: MadeImage) -> None:
-            # The time to keep an image is not the provider's: while a store is away the result is held.
-            left_s = (bound.when() or 0.0) - loop.time()
-            bound.reschedule(None)
-            stored = await self._persist(
-                lambda: store_image(
-                    self._outputs, made, task_id=task.id, attempt=task.attempt, new_key=self._new_key
+            async with keeping:  # a provider may have several images at once
+                # The time to keep an image is not the provider's: while a store is away the result is held.
+                left_s = (bound.when() or 0.0) - loop.time()
+                bound.reschedule(None)
+                stored = await self._persist(
+                    lambda: store_image(
+                        self._outputs, made, task_id=task.id, attempt=task.attempt, new_key=self._new_key
+                    )
                 )
-            )
-            images[stored.index] = stored
-            if task.images_wanted > 1:
-                await self._write_own(life.add_image(task, stored, self._now_ms()))
-                await self._announce(task.id)
-            bound.reschedule(loop.time() + left_s)
+                images[stored.index] = stored
+                if task.images_wanted > 1:
+                    await self._write_own(life.add_image(task, stored, self._now_ms()))
+                    await self._announce(task.id)
+                bound.reschedule(loop.time() + left_s)
 
-        loop = asyncio.get_running_loop()
+        loop, keeping = asyncio.get_running_loop(), asyncio.Lock()
         generation = Generation(
             task_id=task.id,
             upstream_model=self._upstream_model(task.model, provider.name),
             request=task.request,
             references=await self._references(task),
-            indexes=tuple(
-                i for i in range(task.images_wanted) if i not in task.images and i not in task.failures
-            ),
+            indexes=life.missing_images(task),
         )
         timeout_s = self._budget.image_timeout_s
         async with asyncio.timeout(timeout_s) as bound:
@@ -194,10 +205,38 @@ class Execution:
         for failed in generated.failures:
             await self._write_own(life.add_failure(task, failed.index, failed.error, self._now_ms()))
         if not images:
-            error = generated.failures[0].error if generated.failures else _nothing_made()
-            return life.fail(task, error, self._now_ms(), outcome=AttemptOutcome.REJECTED)
-        fresh = [i for index, i in sorted(images.items()) if index not in task.images]
+            error = generated.failures[0].error if generated.failures else nothing_made()
+            self._metrics.attempt_failures.labels(provider.name, error.reason.value).inc()
+            refused = life.fail(task, error, self._now_ms(), outcome=AttemptOutcome.REJECTED)
+            return life.without_call(refused, task)
+        return self._complete(task, images)
+
+    def _complete(self, task: Task, images: Mapping[int, StoredImage]) -> Write:
+        """The end of a task that has its images; those of a sequence are in the store already."""
+        fresh = [image for index, image in images.items() if index not in task.images]
         return life.complete_with(task, fresh if task.images_wanted == 1 else (), self._now_ms())
+
+    def _judge(
+        self, task: Task, provider: Provider, images: Mapping[int, StoredImage], failure: Failure
+    ) -> tuple[Write, int | None]:
+        """What becomes of a failed attempt, as `verdicts.after_failure`; all images there is no failure."""
+        made = replace(task, images=images)
+        if not life.missing_images(made):
+            return self._complete(task, images), None
+        self._metrics.attempt_failures.labels(provider.name, failure.error.reason.value).inc()
+        return verdicts.after_failure(
+            made,
+            failure,
+            now_ms=self._now_ms(),
+            max_retries=self._budget.max_retries,
+            jitter=self._random.random(),
+        )
+
+    def _understood(self, error: Exception, provider: Provider) -> Failure:
+        failure = understand(error, paid=provider.paid, timeout_s=self._budget.image_timeout_s)
+        if failure.error.reason is Reason.INTERNAL_ERROR:  # its text is for the log alone
+            self._log.error("unexpected error in an attempt", provider=provider.name, exc_info=error)
+        return failure
 
     async def _references(self, task: Task) -> tuple[bytes, ...]:
         found: list[bytes] = []
@@ -216,44 +255,19 @@ class Execution:
             found.append(stored.data)
         return tuple(found)
 
-    def _understand(self, error: Exception, provider: Provider) -> Failure:
-        """What an exception means for the task; its text reaches the log only, unless it is ours."""
-        if isinstance(error, ProviderError):
-            retry_after = error.retry_after_s
-            return Failure(
-                outcome=_OUTCOMES[error.sent],
-                error=TaskError(reason=error.reason, message=error.message, retryable=error.retryable),
-                paid=provider.paid,
-                retry_after_ms=None if retry_after is None else int(retry_after * 1000),
-                no_capacity=error.no_capacity,
-            )
-        if isinstance(error, TimeoutError):
-            text = f"The provider did not answer within {self._budget.image_timeout_s:g} s."
-            reason = Reason.PROVIDER_TIMEOUT
-        else:
-            self._log.error("unexpected error in an attempt", provider=provider.name, exc_info=error)
-            text, reason = "The attempt failed in a way it should not have.", Reason.INTERNAL_ERROR
-        return Failure(
-            outcome=AttemptOutcome.IN_DOUBT,
-            error=TaskError(reason=reason, message=text, retryable=True),
-            paid=provider.paid,
-        )
-
     async def _record_stop(
         self, task: Task, provider: Provider, images: Mapping[int, StoredImage], worker: str
     ) -> None:
         """The grace is over while a call is under way: in doubt if it is paid, else given back."""
-        now = self._now_ms()
-        if provider.paid:
+        delay_ms: int | None = 0
+        if provider.paid or not life.missing_images(replace(task, images=images)):
             error = TaskError(
                 reason=Reason.DRAINING, message="The worker was stopped during the call.", retryable=True
             )
             failure = Failure(outcome=AttemptOutcome.IN_DOUBT, error=error, paid=True)
-            write, delay_ms = verdicts.after_failure(
-                replace(task, images=images), failure, now_ms=now, max_retries=0, jitter=0.0
-            )
+            write, delay_ms = self._judge(task, provider, images, failure)
         else:
-            write, delay_ms = verdicts.after_drain(task, now), 0
+            write = verdicts.after_drain(task, self._now_ms())
         try:
             won = await self._store.write(write)
         except StoreUnavailable as error_:
@@ -333,11 +347,3 @@ class Execution:
 
 def _entry(task: Task) -> Entry:
     return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller)
-
-
-def _nothing_made() -> TaskError:
-    return TaskError(
-        reason=Reason.PROVIDER_REJECTED,
-        message="The provider answered without any image. Submit again, or change the prompt.",
-        retryable=True,
-    )

@@ -59,6 +59,7 @@ def _inspect(data: bytes) -> tuple[str, str, int, int, str]:
     except (
         UnidentifiedImageError,
         Image.DecompressionBombWarning,
+        Image.DecompressionBombError,
         OSError,
         ValueError,
         SyntaxError,

@@ -142,7 +142,12 @@ class WorkerPool:
             if held is not None:
                 held.entry = entry
 
-        run: Coroutine[Any, Any, None] = self._execution.run(claimed, worker=worker, hold=hold)
+        def may_call() -> bool:
+            return not self._stopping.is_set() and self._beat.fresh and self._beat.id == worker
+
+        run: Coroutine[Any, Any, None] = self._execution.run(
+            claimed, worker=worker, hold=hold, may_call=may_call
+        )
         work = asyncio.create_task(run, name=f"task-{task_id}")
         self._held[task_id] = _Held(worker=worker, work=work)
         work.add_done_callback(lambda done: self._ended(task_id, done))

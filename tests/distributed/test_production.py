@@ -12,6 +12,7 @@ from image.v1 import image_service_pb2, image_source_pb2
 from PIL import Image
 from task.v1 import attempt_pb2, task_pb2
 
+from imagegen import ImageClient
 from tests.mongo import MongoServer, database_url, new_database_name
 from tests.side_port import fetch
 from tests.stack import calling, no_leaked_keys, running_stack
@@ -42,15 +43,15 @@ async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: 
             assert worker.stop() == 0
         for _ in range(2):
             stack.start("worker", OUTPUT_URL=files)
-        async with calling(file_api) as calls:
+        async with ImageClient(file_api.target) as client:  # as callers do: it repeats what was not accepted
             at_once = asyncio.Semaphore(16)  # the gate lets one command through at a time
 
             async def submit(n: int) -> str:
                 async with at_once:
-                    return (await calls.images.GenerateImageAsync(_small(n))).task_id
+                    return await client.submit(f"picture {n}", model="local-canvas", size="64x64")
 
             ids = await asyncio.gather(*(submit(n) for n in range(READ_BACK, TASKS)))
-            tasks = [await calls.ended(task_id, timeout_s=240) for task_id in ids]
+            tasks = [await client.wait(task_id, timeout_s=240) for task_id in ids]
         assert len({task.task_id for task in tasks}) == TASKS - READ_BACK
         for task in tasks:
             assert task.state == task_pb2.TASK_STATE_COMPLETED

@@ -96,6 +96,9 @@ async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
     except StoppedWhileStarting:
         log.info("stopped before everything was open")
         return 0
+    except Exception:  # a log line, redacted, in place of a raw traceback
+        log.exception("the process ends: it ran into a bug")
+        return 1
     log.info("stopped")
     return 0
 

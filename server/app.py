@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from server.domain.admission import Defaults
 from server.domain.catalogue import Catalogue
-from server.domain.errors import Reason, StoreUnavailable
+from server.domain.errors import ModelNotFound, Reason, StoreUnavailable
 from server.domain.routing import LOCAL, Routing
 from server.health import Health
 from server.metrics import Metrics
@@ -34,6 +34,7 @@ WATCH_S = 1.0
 STORE_RETRY_S = 1.0
 ROUTE_AWAY_S = 1.0
 """After health says "not ready", so long until the port closes: time for balancers to see it."""
+LAST_STEPS_S = 2.0
 END_WAITS_BEFORE_S = 1.0
 """Waiting calls get their answer so long before the grace is over."""
 
@@ -75,10 +76,7 @@ class Parts:
 @asynccontextmanager
 async def _parts(settings: Settings, role: str, stop: asyncio.Event) -> AsyncIterator[Parts]:
     """Open everything, the side port first: a process that waits for its store is alive and says so."""
-    try:
-        catalogue = load_catalogue()
-    except CatalogueError as error:
-        raise StartError(str(error)) from error
+    catalogue = _catalogue(settings)
     metrics = Metrics(
         app=settings.app_name,
         version=settings.app_version,
@@ -115,6 +113,23 @@ async def _parts(settings: Settings, role: str, stop: asyncio.Event) -> AsyncIte
             outputs=outputs,
             queue=queue,
         )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    """The catalogue, with the settings that name something in it checked against it. Raises StartError."""
+    try:
+        catalogue = load_catalogue()
+        catalogue.find(settings.image_model)
+    except CatalogueError as error:
+        raise StartError(str(error)) from error
+    except ModelNotFound as error:
+        raise StartError(f"IMAGE_MODEL: {error}") from error
+    if not any(model.sizes.resolve(settings.image_default_size) for model in catalogue.models):
+        raise StartError(
+            f"IMAGE_DEFAULT_SIZE: no model takes {settings.image_default_size!r}; expected a label like 2K, "
+            "or WIDTHxHEIGHT in pixels"
+        )
+    return catalogue
 
 
 async def _opened(setting: str, opening: Callable[[str], Awaitable[T]], url: str, stop: asyncio.Event) -> T:
@@ -169,7 +184,6 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
                 size=settings.image_default_size,
                 max_paid_attempts=settings.max_paid_attempts,
             ),
-            health=parts.health,
             metrics=parts.metrics,
             queue_max_depth=settings.queue_max_depth,
             reference_key=reference_key,
@@ -205,14 +219,19 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             await _until(stop, background)
             log.info("draining", grace_s=settings.grace_s)
             parts.health.set(draining=True)
-            await asyncio.sleep(min(ROUTE_AWAY_S, settings.grace_s / 2))
+            route_away_s = min(ROUTE_AWAY_S, settings.grace_s / 4)
+            grace_s = settings.grace_s - route_away_s
+            await asyncio.sleep(route_away_s)  # calls are still served while balancers look
+            tasks.refuse()
             end_waits = asyncio.get_running_loop().call_later(
-                max(0.0, settings.grace_s - END_WAITS_BEFORE_S), waits.end
+                max(0.0, grace_s - min(END_WAITS_BEFORE_S, grace_s / 4)), waits.end
             )
-            await server.stop(settings.grace_s)
+            await server.stop(grace_s)
             end_waits.cancel()
-            await tasks.drain()
-            await line.drain(timeout_s=2.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_STEPS_S):
+                    await tasks.drain()
+                    await line.drain(timeout_s=LAST_STEPS_S)
         finally:
             await _cancel(background)
             await server.stop(0)
@@ -223,19 +242,13 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
     from server.providers.contract import Provider
     from server.providers.local import LocalProvider
     from server.store.outputs import output_key
+    from server.worker.attempt import Budget
     from server.worker.beat import Beat, Observer
-    from server.worker.execution import Budget, Execution
+    from server.worker.execution import Execution
     from server.worker.pool import WorkerPool, pools_of
 
     log = structlog.get_logger(__name__)
     lease_s = settings.lease_seconds
-    crashed: list[BaseException] = []
-
-    def crash(error: BaseException) -> None:
-        log.error("the worker ends: a task ran into a bug", exc_info=error)
-        crashed.append(error)
-        stop.set()
-
     async with _parts(settings, "worker", stop) as parts, AsyncExitStack() as stack:
         local = LocalProvider()
         stack.push_async_callback(local.aclose)
@@ -264,12 +277,12 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             concurrency=settings.worker_concurrency,
             lease_s=lease_s,
             metrics=parts.metrics,
-            on_crash=crash,
         )
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
         observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         await _check(parts)
-        await beat.register()
+        if not await _before(stop, beat.register()):
+            raise StoppedWhileStarting
         background = [
             asyncio.create_task(_watch(parts), name="watch"),
             asyncio.create_task(beat.run(), name="beat"),
@@ -286,12 +299,27 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             _, still_running = await asyncio.wait({running}, timeout=settings.grace_s)
             if still_running:
                 await pool.cancel_held()
-            await running
-            await beat.deregister()
+            _, stuck = await asyncio.wait({running}, timeout=LAST_STEPS_S)
+            if stuck:
+                log.error("the worker did not let go of everything; its row is left to be declared lost")
+            else:
+                running.result()
+                await beat.deregister()
         finally:
             await _cancel([*background, running])
-    if crashed:
-        raise crashed[0]
+
+
+async def _before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work unless a stop is asked for first; whether it was done."""
+    working = asyncio.create_task(work, name="before-stop")
+    stopping = asyncio.create_task(stop.wait(), name="before-stop-asked")
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        await _cancel([working])
+        return False
+    working.result()
+    return True
 
 
 async def _listen(starting: Awaitable[int], setting: str, port: int) -> int:
@@ -348,6 +376,8 @@ async def _sweep(sweep: Sweep, metrics: Metrics, *, every_s: float) -> None:
             report = await sweep.step()
         except (QueueUnavailable, StoreUnavailable) as error:
             log.warning("the sweep goes on when it can", error=str(error))
+        except Exception as error:  # a row that cannot be read must not end every worker
+            log.error("the sweep ran into a bug and goes on", exc_info=error)
         else:
             metrics.leases_expired.inc(report.expired)
             metrics.queue_repaired.inc(report.added)

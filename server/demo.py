@@ -22,7 +22,8 @@ import grpc.aio
 from image.v1 import image_service_pb2, image_service_pb2_grpc
 from task.v1 import image_pb2, task_pb2, task_service_pb2, task_service_pb2_grpc
 
-from server.embedded import Ports, StackError, child_stack
+from server.embedded import child_stack
+from server.processes import Ports, StackError
 from server.settings import load
 
 OUT = Path("out")

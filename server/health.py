@@ -6,7 +6,8 @@ that set the states live with their components.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Health:
@@ -19,32 +20,36 @@ class Health:
         self.store = False
         self.redis = False
         self.draining = False
-        self._watchers: list[Callable[[bool], None]] = []
+        self._watchers: list[Callable[[], object]] = []
 
     @property
     def ready(self) -> bool:
         """Whether new work should be sent here."""
         return self.store and not self.draining
 
-    def watch(self, on_change: Callable[[bool], None]) -> None:
-        """Call with the readiness, now and at each change."""
+    @contextmanager
+    def watching(self, on_change: Callable[[], object]) -> Iterator[None]:
+        """While entered, call `on_change` whenever the readiness changes, and when draining begins."""
         self._watchers.append(on_change)
-        on_change(self.ready)
+        try:
+            yield
+        finally:
+            self._watchers.remove(on_change)
 
     def set(
         self, *, store: bool | None = None, redis: bool | None = None, draining: bool | None = None
     ) -> None:
         """Record what a check found."""
-        before = self.ready
+        before = (self.ready, self.draining)
         if store is not None:
             self.store = store
         if redis is not None:
             self.redis = redis
         if draining is not None:
             self.draining = draining
-        if self.ready != before:
-            for watcher in self._watchers:
-                watcher(self.ready)
+        if (self.ready, self.draining) != before:
+            for on_change in tuple(self._watchers):
+                on_change()
 
     def report(self) -> dict[str, str]:
         """The states in words, for `/ready`."""

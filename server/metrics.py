@@ -92,6 +92,10 @@ class Metrics:
         self.stale_writes = counter(
             "imagegen_stale_writes_total", "Writes the store refused because a successor had taken over."
         )
+        self.task_crashes = counter(
+            "imagegen_task_crashes_total",
+            "Tasks that ran into a bug of the worker and were left to their lease.",
+        )
         self.worker_slots = gauge("imagegen_worker_slots", "Slots of this worker.", "state")
         self.waiting_calls = gauge(
             "imagegen_waiting_calls", "Calls that wait for a task's end in this process."

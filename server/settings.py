@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
             return self.output_url
         if self.store_url.startswith("mongodb"):
             return self.store_url
-        return f"file://{(self.data_dir / 'outputs').resolve()}"
+        return f"file://{quote(str((self.data_dir / 'outputs').resolve()))}"
 
     @property
     def vendor_keys(self) -> dict[str, bool]:

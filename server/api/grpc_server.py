@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc.aio
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from image.v1 import image_service_pb2, image_service_pb2_grpc
 from task.v1 import task_service_pb2, task_service_pb2_grpc
 
+from server.api.health_servicer import HealthServicer
 from server.api.image_servicer import ImageServicer
 from server.api.interceptors import Calls
 from server.api.task_servicer import TaskServicer
@@ -43,37 +40,23 @@ class GrpcServer:
     """ImageService, TaskService, health and reflection on one port."""
 
     def __init__(self, *, image: ImageServicer, task: TaskServicer, health: Health, metrics: Metrics) -> None:
-        self._server = grpc.aio.server(interceptors=[Calls(metrics)], options=OPTIONS)
-        self._health_servicer = HealthServicer()
-        self._health = health
-        self._log = structlog.get_logger(__name__)
+        self._calls = Calls(metrics)
+        self._server = grpc.aio.server(interceptors=[self._calls], options=OPTIONS)
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(image, self._server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(task, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(
+            HealthServicer(health, services=(IMAGE_SERVICE, TASK_SERVICE)), self._server
+        )
         names = (IMAGE_SERVICE, TASK_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self._status_writes: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one for 0. RuntimeError when it cannot be bound."""
         bound = self._server.add_insecure_port(f"{host}:{port}")
-        self._health.watch(self._publish_health)
         await self._server.start()
         return bound
 
-    def _publish_health(self, ready: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-
-        async def publish() -> None:
-            for service in ("", IMAGE_SERVICE, TASK_SERVICE):
-                await self._health_servicer.set(service, status)
-
-        write = asyncio.get_running_loop().create_task(publish(), name="grpc-health")
-        self._status_writes.add(write)
-        write.add_done_callback(self._status_writes.discard)
-
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, let those under way end within `grace_s`, then cancel them."""
+        self._calls.end_conversations()
         await self._server.stop(grace_s)

@@ -11,9 +11,10 @@ from image.v1 import image_service_pb2 as pb
 from image.v1 import image_service_pb2_grpc
 
 from server.api import convert
+from server.api.acceptance import about
 from server.api.deadlines import seconds_to_answer
 from server.api.interceptors import caller
-from server.domain.errors import TaskNotFound, WaitExpired
+from server.domain.errors import StoreUnavailable, TaskNotFound, WaitExpired
 from server.domain.task import Task, TaskState, TaskType
 from server.health import Health
 from server.ports import OutputStore
@@ -68,23 +69,25 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     async def StreamSequentialImages(  # noqa: N802
         self, request: pb.GenerateSequentialImagesRequest, context: Context
     ) -> AsyncIterator[pb.StreamSequentialImagesResponse]:
-        accepted = task = await self._submit(request, context)
-        yield pb.StreamSequentialImagesResponse(task_id=task.id)
-        sent: set[int] = set()
-        revision, quiet = task.revision, False
-        wait_s = seconds_to_answer(context, self._sync_wait_max_s)
-        async for task in self._tasks.changes(accepted.id, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
-            fresh = [*_new_events(task, sent, self._link)]
-            for event in fresh:
-                yield event
-            if not fresh and task.revision == revision and quiet:
-                yield pb.StreamSequentialImagesResponse(progress=convert.progress(task))
-            revision, quiet = task.revision, True
-        if not task.state.terminal:
-            raise _wait_expired(task)
-        yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._link))
-        if task.state is not TaskState.COMPLETED:
-            raise convert.end_error(task)
+        task = await self._submit(request, context)
+        with about(task):
+            yield pb.StreamSequentialImagesResponse(task_id=task.id)
+            sent: set[int] = set()
+            begun = False
+            wait_s = seconds_to_answer(context, self._sync_wait_max_s)
+            async for seen in self._tasks.changes(task, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
+                task = seen
+                events = _new_events(task, sent, self._link)
+                if begun and not events and not task.state.terminal:
+                    events.append(pb.StreamSequentialImagesResponse(progress=convert.progress(task)))
+                for event in events:
+                    yield event
+                begun = True
+            if not task.state.terminal:
+                raise _wait_expired(task)
+            yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._link))
+            if task.state is not TaskState.COMPLETED:
+                raise convert.end_error(task)
 
     async def GetImageTask(  # noqa: N802
         self, request: pb.GetImageTaskRequest, context: Context
@@ -117,16 +120,18 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 
     async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:
         task = await self._submit(request, context)
-        if ("early-task-id", "1") in (context.invocation_metadata() or ()):
-            # opt-in: initial metadata commits the call and switches the client's retries off
-            await context.send_initial_metadata((("task-id", task.id),))
-        task = await self._tasks.wait(task.id, timeout_s=seconds_to_answer(context, self._sync_wait_max_s))
-        if not task.state.terminal:
-            raise _wait_expired(task)
-        answer = convert.generated(task, self._link)
-        if request.response_format == pb.RESPONSE_FORMAT_BYTES:
-            await self._add_bytes(task, answer)
-        return answer
+        with about(task):
+            if ("early-task-id", "1") in (context.invocation_metadata() or ()):
+                # opt-in: initial metadata commits the call and switches the client's retries off
+                await context.send_initial_metadata((("task-id", task.id),))
+            wait_s = seconds_to_answer(context, self._sync_wait_max_s)
+            task = await self._tasks.wait(task, timeout_s=wait_s)
+            if not task.state.terminal:
+                raise _wait_expired(task)
+            answer = convert.generated(task, self._link)
+            if request.response_format == pb.RESPONSE_FORMAT_BYTES:
+                await self._add_bytes(task, answer)
+            return answer
 
     async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse) -> None:
         """Fill in the bytes of all images, or of none when the whole answer would be too large."""
@@ -135,11 +140,19 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             answer.data_omitted = True
             return
         for image in answer.images:
-            stored = await self._outputs.get(task.images[image.index].key)
-            if stored is None:
-                answer.data_omitted = True
-            else:
-                image.data = stored.data
+            image.data = await self._bytes_of(task.images[image.index].key)
+        if not all(image.data for image in answer.images):
+            answer.data_omitted = True
+            for image in answer.images:
+                image.ClearField("data")
+
+    async def _bytes_of(self, key: str) -> bytes:
+        """The image's bytes; empty while they cannot be read: the answer's link serves them later."""
+        try:
+            stored = await self._outputs.get(key)
+        except StoreUnavailable:
+            return b""
+        return stored.data if stored is not None else b""
 
 
 def _new_events(task: Task, sent: set[int], link: convert.Link) -> list[pb.StreamSequentialImagesResponse]:
@@ -158,5 +171,6 @@ def _new_events(task: Task, sent: set[int], link: convert.Link) -> list[pb.Strea
 def _wait_expired(task: Task) -> WaitExpired:
     return WaitExpired(
         f"Task {task.id} is not done yet and goes on. Fetch it with task.v1.TaskService.WaitTask.",
+        metadata={"state": task.state.value},
         task_id=task.id,
     )

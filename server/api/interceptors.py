@@ -45,7 +45,12 @@ class Calls(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
+        self._conversations_ended = asyncio.Event()
         self._log = structlog.get_logger(__name__)
+
+    def end_conversations(self) -> None:
+        """End the calls in which the client may go on asking for ever (reflection): the server stops."""
+        self._conversations_ended.set()
 
     async def intercept_service(
         self,
@@ -108,8 +113,18 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def _both_streams(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
         async def parsed(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-            async for item in raw:
-                yield _parse(parse, item)
+            ended = asyncio.ensure_future(self._conversations_ended.wait())
+            items = aiter(raw)
+            try:
+                while True:
+                    item = asyncio.ensure_future(anext(items, None))
+                    await asyncio.wait({item, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    if not item.done() or (received := item.result()) is None:
+                        item.cancel()
+                        return
+                    yield _parse(parse, received)
+            finally:
+                ended.cancel()
 
         async def call(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             watch = _Watch(self._metrics, method)

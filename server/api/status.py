@@ -9,10 +9,14 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from server.domain.errors import Draining, InvalidRequest, Reason, ServiceError, TaskFailed
+from server.domain.errors import InvalidRequest, Reason, ServiceError, TaskFailed
 
 DOMAIN = "sia.api"
 """`ErrorInfo.domain` of every error."""
+
+MAX_MESSAGE_CHARS = 600
+MAX_VIOLATIONS_BYTES = 3_000
+"""Trailers above 8 KiB are refused by many peers, as RESOURCE_EXHAUSTED: the answer would lie."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -63,7 +67,13 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
     if isinstance(error, InvalidRequest):
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
-            bad.field_violations.add(field=violation.field, description=violation.description)
+            if bad.ByteSize() > MAX_VIOLATIONS_BYTES:
+                more = len(error.violations) - len(bad.field_violations)
+                bad.field_violations.add(field=violation.field, description=f"… and {more} more violations")
+                break
+            bad.field_violations.add(
+                field=_shortened(violation.field, 200), description=_shortened(violation.description, 400)
+            )
         details.append(_pack(bad))
     if error.retry_after_s is not None:
         whole, part = divmod(error.retry_after_s, 1)
@@ -76,19 +86,23 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
     resource = _resource(error)
     if resource is not None:
         details.append(_pack(resource))
-    status = status_pb2.Status(code=code.value[0], message=error.message, details=details)
+    message = _shortened(error.message, MAX_MESSAGE_CHARS)
+    status = status_pb2.Status(code=code.value[0], message=message, details=details)
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
     if error.task_id:
         trailers.append(("task-id", error.task_id))
-    return code, error.message, tuple(trailers)
+    return code, message, tuple(trailers)
 
 
 def _code_of_error(error: ServiceError) -> grpc.StatusCode:
-    if isinstance(error, Draining) and error.task_id and not error.can_reattach:
+    code = code_of(error.reason)
+    if code in _NOTHING_ACCEPTED and (isinstance(error, TaskFailed) or not error.repeatable):
         return grpc.StatusCode.ABORTED  # accepted already: a blind retry would make a second task
-    if isinstance(error, TaskFailed) and code_of(error.reason) in _NOTHING_ACCEPTED:
-        return grpc.StatusCode.ABORTED
-    return code_of(error.reason)
+    return code
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 _NOTHING_ACCEPTED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})

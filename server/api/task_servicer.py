@@ -46,5 +46,6 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
                 ]
             )
         timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
-        task = await self._tasks.wait(request.task_id, timeout_s=timeout_s)
+        task = await self._tasks.get(request.task_id)
+        task = await self._tasks.wait(task, timeout_s=timeout_s)
         return pb.WaitTaskResponse(task=convert.task(task, self._link))

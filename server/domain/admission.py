@@ -166,6 +166,7 @@ def _check_options(draft: Draft, wrong: Wrong) -> None:
         wrong("options.max_paid_attempts", f"is {draft.max_paid_attempts}; allowed: 1 to {MAX_PAID_ATTEMPTS}")
     if len(draft.labels) > limits.MAX_LABELS:
         wrong("options.labels", f"has {len(draft.labels)} labels, at most {limits.MAX_LABELS} are allowed")
+        return
     for key, value in draft.labels.items():
         if not 1 <= len(key) <= limits.MAX_LABEL_CHARS or len(value) > limits.MAX_LABEL_CHARS:
             wrong(
@@ -180,6 +181,7 @@ def _check_references(draft: Draft, wrong: Wrong) -> None:
             "reference_images",
             f"has {len(draft.references)} images, at most {limits.MAX_REFERENCES} are allowed",
         )
+        return
     for i, reference in enumerate(draft.references):
         path = f"reference_images[{i}]"
         if reference.kind == "data":

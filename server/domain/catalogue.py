@@ -109,7 +109,7 @@ class Catalogue:
         if model is None:
             known = ", ".join(m.id for m in self.models)
             raise ModelNotFound(
-                f"There is no model {name!r}. Known models: {known}.", metadata={"model": name[:128]}
+                f"There is no model {name[:64]!r}. Known models: {known}.", metadata={"model": name[:128]}
             )
         return model
 

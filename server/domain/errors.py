@@ -92,6 +92,9 @@ class ServiceError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.task_id = task_id
+        """The accepted task that this is about; empty when nothing was accepted."""
+        self.repeatable = True
+        """Whether the call may be repeated: after acceptance only if the repeat would find that task."""
         self.retry_after_s = retry_after_s
 
 
@@ -149,23 +152,9 @@ class StoreUnavailable(ServiceError):
 
 
 class Draining(ServiceError):
-    """This process is shutting down; another one will take the same request.
-
-    For a call that waited on a task already, `can_reattach` says whether its repeat would find that task.
-    """
+    """This process is shutting down; another one will take the same request."""
 
     reason = Reason.DRAINING
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        task_id: str = "",
-        retry_after_s: float | None = None,
-        can_reattach: bool = False,
-    ) -> None:
-        super().__init__(message, task_id=task_id, retry_after_s=retry_after_s)
-        self.can_reattach = can_reattach
 
 
 class WaitExpired(ServiceError):

@@ -71,7 +71,12 @@ def expiry() -> TaskError:
 
 def expire(task: Task, now_ms: int) -> Write:
     """A waiting task whose ttl is over ends: TASK_EXPIRED."""
-    return _end_in_failure(task, expiry(), now_ms, closing={})
+    return end_waiting(task, expiry(), now_ms)
+
+
+def end_waiting(task: Task, error: TaskError, now_ms: int) -> Write:
+    """A waiting task that cannot be tried ends: FAILED, or COMPLETED when it has at least one image."""
+    return _end_in_failure(task, error, now_ms, closing={})
 
 
 def cancel_pending(task: Task, now_ms: int) -> Write:
@@ -199,8 +204,12 @@ def complete(task: Task, now_ms: int) -> Write:
 
 def complete_with(task: Task, images: Sequence[StoredImage], now_ms: int) -> Write:
     """`add_image` for each image and `complete`, in one write."""
-    done = complete(task, now_ms)
-    return replace(done, set={**{f"images.{i.index}": i for i in images}, **done.set})
+    return with_images(complete(task, now_ms), images)
+
+
+def with_images(write: Write, images: Sequence[StoredImage]) -> Write:
+    """The same write, which also keeps these images: whatever ends an attempt loses none that is stored."""
+    return replace(write, set={**{f"images.{image.index}": image for image in images}, **write.set})
 
 
 def fail(task: Task, error: TaskError, now_ms: int, *, outcome: AttemptOutcome) -> Write:
@@ -229,6 +238,13 @@ def retry(
             "update_time_ms": now_ms,
         },
     )
+
+
+def without_attempt(write: Write, task: Task) -> Write:
+    """The same write, which also removes the attempt: it was a wait, and no try."""
+    prefix = f"attempts.{task.attempt}"
+    kept = {path: value for path, value in write.set.items() if not path.startswith(f"{prefix}.")}
+    return replace(write, set=kept, unset=(*write.unset, prefix))
 
 
 def without_call(write: Write, task: Task) -> Write:

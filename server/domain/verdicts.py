@@ -67,7 +67,8 @@ def after_failure(
         return over(life.expiry() if error.retryable else error)
     if failure.no_capacity:
         waits = task.counts.waits + 1
-        return again(replace(task.counts, waits=waits), waits)
+        write, wait = again(replace(task.counts, waits=waits), waits)
+        return life.without_attempt(write, task), wait
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid:
         if life.paid_or_open_calls(task) < task.max_paid_attempts:
             return again(task.counts, 1)

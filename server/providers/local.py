@@ -25,21 +25,22 @@ class LocalProvider:
     paid = False
 
     def __init__(self) -> None:
-        self.capacity = os.cpu_count() or 1
+        self.capacity = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="paint")
 
     async def generate(
         self,
         generation: Generation,
         *,
-        timeout_s: float,
+        timeout_s: float,  # noqa: ARG002
         progress: Progress,
         resume: str = "",  # noqa: ARG002
     ) -> Generated:
-        """Draw the wanted images one after the other; each may take `timeout_s`, seconds at the most."""
+        """Draw the wanted images one after the other. The worker watches the time: an image takes seconds."""
         for index in generation.indexes:
-            async with asyncio.timeout(timeout_s):
-                data = await self._draw(generation, index)
+            data = await self._draw(generation, index)
             await progress(MadeImage(index=index, data=data, seed=generation.request.seed))
         return Generated()
 

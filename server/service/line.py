@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 
 import structlog
 
@@ -24,7 +25,8 @@ class Line:
 
     def __init__(self, queue: SubmitQueue) -> None:
         self._queue = queue
-        self._kept: deque[Entry] = deque(maxlen=KEEP)
+        self._kept: deque[Entry] = deque()
+        self._offering = asyncio.Lock()
         self._filled = asyncio.Event()
         self._depth = 0
         self._log = structlog.get_logger(__name__)
@@ -37,7 +39,8 @@ class Line:
     def put(self, entry: Entry) -> None:
         """Bring the task into the queue soon."""
         self._depth += 1
-        self._kept.append(entry)
+        if len(self._kept) < KEEP:  # beyond it the sweep has to find them
+            self._kept.append(entry)
         self._filled.set()
 
     async def run(self) -> None:
@@ -70,10 +73,13 @@ class Line:
                 self._filled.set()
 
     async def _offer(self) -> None:
-        batch = [self._kept[i] for i in range(min(BATCH, len(self._kept)))]
-        await self._queue.enqueue(batch)
-        for _ in batch:
-            self._kept.popleft()
+        """Offer the oldest entries; they leave this process only once the queue has them."""
+        async with self._offering:
+            batch = list(islice(self._kept, BATCH))
+            if batch:
+                await self._queue.enqueue(batch)
+            for _ in batch:
+                self._kept.popleft()
 
     async def _follow_depth(self) -> None:
         while True:

@@ -29,7 +29,6 @@ from server.domain.errors import (
 from server.domain.request import MAX_ID_CHARS, Reference, ReferenceKind
 from server.domain.routing import Routing, pool_code
 from server.domain.task import Task, TaskState, TaskType
-from server.health import Health
 from server.metrics import Metrics
 from server.ports import Entry, OutputStore, RequestIdRow, TaskStore
 from server.service.line import Line
@@ -37,6 +36,8 @@ from server.service.waits import Waits
 
 QUEUE_FULL_RETRY_S = 5.0
 TASK_ID_CHARS = 26
+AWAY_PAUSE_S = 0.2
+WITHDRAW_RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,6 @@ class TaskService:
         catalogue: Catalogue,
         routing: Routing,
         defaults: Defaults,
-        health: Health,
         metrics: Metrics,
         queue_max_depth: int,
         reference_key: Callable[[str], str],
@@ -75,12 +75,13 @@ class TaskService:
         self._catalogue = catalogue
         self._routing = routing
         self._defaults = defaults
-        self._health = health
         self._metrics = metrics
         self._queue_max_depth = queue_max_depth
         self._reference_key = reference_key
         self._now_ms = now_ms
+        self._refusing = False
         self._submitting: set[asyncio.Task[Task]] = set()
+        self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def submit(self, submission: Submission) -> Task:
         """Accept a task, or return the one that this request_id has made already.
@@ -89,7 +90,7 @@ class TaskService:
         have been accepted and the same request_id may be sent again. The caller may vanish at any time: what
         was begun is finished in a task of its own.
         """
-        if self._health.draining:
+        if self._refusing:
             raise Draining("This server is shutting down; send the request again.", retry_after_s=1.0)
         work = asyncio.create_task(self._submit(submission), name="submit")
         self._submitting.add(work)
@@ -100,6 +101,10 @@ class TaskService:
         self._submitting.discard(work)
         if not work.cancelled():
             work.exception()  # looked at: a caller that vanished leaves nobody to see it
+
+    def refuse(self) -> None:
+        """From now on submits are refused, as safe to send elsewhere."""
+        self._refusing = True
 
     async def drain(self) -> None:
         """Wait for submits that are under way."""
@@ -137,13 +142,34 @@ class TaskService:
             row = await self._store.claim_request_id(key, mine)
             _same_request(row, submission)
             task = replace(task, id=row.task_id)
-        if await self._store.insert(task):
+        if await self._inserted(task, repeatable=bool(key)):
             self._metrics.tasks_submitted.labels(task.model).inc()
         else:  # another submit of the same request_id was first
             task = await self.get(task.id)
         if not task.state.terminal:
             self._line.put(Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller))
         return task
+
+    async def _inserted(self, task: Task, *, repeatable: bool) -> bool:
+        """As `TaskStore.insert`. A task that may have come into the store unacknowledged must not run:
+        without a request_id no repeat would find it, so it is cancelled as soon as the store answers."""
+        try:
+            return await self._store.insert(task)
+        except StoreUnavailable:
+            if not repeatable:
+                withdrawing = asyncio.create_task(self._withdraw(task), name="withdraw")
+                self._withdrawing.add(withdrawing)
+                withdrawing.add_done_callback(self._withdrawing.discard)
+            raise
+
+    async def _withdraw(self, task: Task) -> None:
+        while True:
+            try:
+                await self._store.write(life.cancel_pending(task, self._now_ms()))
+            except StoreUnavailable:
+                await asyncio.sleep(WITHDRAW_RETRY_S)
+            else:
+                return
 
     def _new_task(
         self, submission: Submission, admitted: Admitted, references: tuple[Reference, ...]
@@ -218,33 +244,37 @@ class TaskService:
 
     async def _expire(self, task: Task) -> Task:
         """A reader finds that the ttl is over before any worker did: it writes the end itself."""
-        if await self._store.write(life.expire(task, self._now_ms())):
-            self._metrics.tasks_finished.labels(TaskState.FAILED.value).inc()
+        end = life.expire(task, self._now_ms())
+        if await self._store.write(end):
+            self._metrics.tasks_finished.labels(str(end.set["state"])).inc()
         return await self._store.get(task.id) or task
 
-    async def wait(self, task_id: str, *, timeout_s: float) -> Task:
-        """The task when it is over, or as it stands when the time is up."""
-        async for task in self.changes(task_id, timeout_s=timeout_s):
-            last = task
-        return last
+    async def wait(self, task: Task, *, timeout_s: float) -> Task:
+        """The task when it is over, or as it was last seen when the time is up."""
+        async for seen in self.changes(task, timeout_s=timeout_s):
+            task = seen
+        return task
 
     async def changes(
-        self, task_id: str, *, timeout_s: float, heartbeat_s: float | None = None
+        self, task: Task, *, timeout_s: float, heartbeat_s: float | None = None
     ) -> AsyncIterator[Task]:
-        """The task now, at every change seen, and at its end or when the time is up; then stops.
+        """The task as given, at every change seen, and at its end or when the time is up; then stops.
 
         With `heartbeat_s` it is also yielded, unchanged, when nothing happened for so long. While the store
-        is away the wait goes on.
+        is away the wait goes on. Raises Draining when this process cannot wait any longer.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        with self._waits.subscribe(task_id) as changed:
-            task = await self.get(task_id)
+        with self._waits.subscribe(task.id) as changed:
+            changed.set()  # it may have changed between its reading and the subscription
             yield task
-            while not task.state.terminal:
-                left = deadline - loop.time()
-                if left <= 0:
-                    return
+            while not task.state.terminal and (left := deadline - loop.time()) > 0:
+                if self._waits.ended:
+                    raise Draining(
+                        "This server is shutting down. The task goes on: fetch it by its id elsewhere.",
+                        task_id=task.id,
+                        retry_after_s=1.0,
+                    )
                 pause = min(left, heartbeat_s or left)
                 if task.state is TaskState.PENDING:  # wake at the end of its ttl, to see it expire
                     pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)
@@ -254,22 +284,20 @@ class TaskService:
                 except TimeoutError:
                     pass
                 changed.clear()
-                if self._waits.ended:
-                    raise Draining(
-                        "This server is shutting down. The task goes on: fetch it by its id elsewhere.",
-                        task_id=task_id,
-                        retry_after_s=1.0,
-                        can_reattach=bool(task.request_id),
-                    )
-                try:
-                    seen = await self.get(task_id)
-                except StoreUnavailable:
-                    await asyncio.sleep(min(0.2, max(0.0, deadline - loop.time())))
+                seen = await self._seen(task)
+                if seen is None:
+                    await asyncio.sleep(min(AWAY_PAUSE_S, max(0.0, deadline - loop.time())))
                     changed.set()
-                    continue
-                if seen.revision != task.revision or heartbeat_s or seen.state.terminal:
-                    yield seen
-                task = seen
+                if heartbeat_s or (seen is not None and seen.revision != task.revision):
+                    yield seen or task
+                task = seen or task
+
+    async def _seen(self, task: Task) -> Task | None:
+        """The task as it stands now; None while the store does not say."""
+        try:
+            return await self.get(task.id)
+        except StoreUnavailable:
+            return None
 
 
 def _may_be_ours(task_id: str) -> bool:

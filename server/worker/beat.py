@@ -17,6 +17,8 @@ from server.ports import TaskStore
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 READS_UNTIL_LOST = 4
+KEEP_LOST_S = 3600.0
+"""How long the row of a lost worker is kept: a missing row counts as lost too."""
 
 
 def new_worker_id() -> str:
@@ -103,6 +105,7 @@ class Observer:
         self._clock = clock
         self._seen: dict[str, tuple[int, int]] = {}
         self._last_read = 0.0
+        self._lost_since: dict[str, float] = {}
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
@@ -123,6 +126,7 @@ class Observer:
             verdicts: list[str] = []
             for row in rows:
                 if row.lost:
+                    await self._forget(row.id, now)
                     continue
                 beat, reads = before.get(row.id, (row.beat, 0))
                 reads = reads + 1 if beat == row.beat else 1
@@ -132,7 +136,13 @@ class Observer:
         except StoreUnavailable:
             self._seen.clear()
             return []
+        self._lost_since = {w: t for w, t in self._lost_since.items() if any(r.id == w for r in rows)}
         for worker in verdicts:
             self._metrics.workers_lost.inc()
             self._log.warning("worker declared lost", worker=worker)
         return verdicts
+
+    async def _forget(self, worker: str, now: float) -> None:
+        """Remove the row of a worker that has been lost for long."""
+        if now - self._lost_since.setdefault(worker, now) > KEEP_LOST_S:
+            await self._store.remove_worker(worker)

@@ -1,4 +1,4 @@
-"""One claimed task: read it, mark the attempt, make the images, store them, record the end.
+"""One claimed task: read it, mark the attempt, have it made, record the end.
 
 The order is the promise: no call without a mark in the store, no COMPLETED before the bytes are kept, no
 end in the queue before the end in the store. Every write is conditional on the attempt; a worker that was
@@ -8,41 +8,22 @@ overtaken changes nothing and lets go.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
 
 import structlog
 
 from server.domain import life, verdicts
-from server.domain.errors import Reason, StoreUnavailable, TaskError
+from server.domain.errors import StoreUnavailable
 from server.domain.life import Write
 from server.domain.request import ReferenceKind
-from server.domain.task import AttemptOutcome, StoredImage, Task, TaskState
-from server.domain.verdicts import Failure
+from server.domain.task import StoredImage, Task, TaskState
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
-from server.providers.contract import Generation, MadeImage, Provider, ProviderError, Sent
-from server.worker.failures import nothing_made, understand
-from server.worker.outputs import store_image
-
-T = TypeVar("T")
-STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What one attempt may take, and how often it may be repeated."""
-
-    image_timeout_s: float
-    max_retries: int
-    lease_ms: int
-
-
-class Fenced(Exception):
-    """The store refused a write: a successor has the task, or it is over."""
+from server.providers.contract import Provider
+from server.worker.attempt import Attempts, Budget, End, Fenced
+from server.worker.failures import reference_gone
+from server.worker.holding import until_kept
 
 
 class Execution:
@@ -65,12 +46,19 @@ class Execution:
         self._queue = queue
         self._outputs = outputs
         self._providers = providers
-        self._upstream_model = upstream_model
-        self._new_key = new_key
-        self._budget = budget
+        self._lease_ms = budget.lease_ms
         self._metrics = metrics
         self._now_ms = now_ms
-        self._random = random.Random()
+        self._attempts = Attempts(
+            store=store,
+            outputs=outputs,
+            announce=self._announce,
+            upstream_model=upstream_model,
+            new_key=new_key,
+            budget=budget,
+            metrics=metrics,
+            now_ms=now_ms,
+        )
         self._log = structlog.get_logger(__name__)
 
     async def run(
@@ -85,7 +73,7 @@ class Execution:
         """
         task_id = claimed.task_id
         while True:
-            task = await self._persist(lambda: self._store.get(task_id))
+            task = await until_kept(lambda: self._store.get(task_id))
             if task is None or task.state.terminal:
                 await self._leave(worker, task_id)
                 return
@@ -114,11 +102,28 @@ class Execution:
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
-            await self._give_back(task, worker, delay_ms=self._budget.lease_ms)
+            await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
+        references = await self._references(task)
+        if references is None:
+            gone, pending = reference_gone(), task.state is TaskState.PENDING
+            end = life.end_waiting(task, gone, now) if pending else life.end_lost(task, gone, now)
+            return await self._end(task, end, worker)
         if not may_call():
             await self._give_back(task, worker, delay_ms=0)
             return True
+        return await self._try(task, provider, references, worker, may_call)
+
+    async def _try(
+        self,
+        task: Task,
+        provider: Provider,
+        references: tuple[bytes, ...],
+        worker: str,
+        may_call: Callable[[], bool],
+    ) -> bool:
+        """Mark the next attempt and make it; False when another worker was first."""
+        now = self._now_ms()
         write, marked = life.mark(task, worker=worker, provider=provider.name, paid=provider.paid, now_ms=now)
         try:
             won = await self._mark(write, marked)
@@ -130,184 +135,88 @@ class Execution:
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
         if may_call():
-            await self._attempt(marked, provider, worker)
+            await self._attempt(marked, provider, references, worker)
         else:
-            if not await self._persist(lambda: self._store.write(verdicts.after_drain(marked, now))):
+            if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
                 self._stale(marked, worker)
             await self._give_back(marked, worker, delay_ms=0)
         return True
 
     async def _mark(self, write: Write, marked: Task) -> bool:
         """Whether the mark is in the store, also when only the store's word on it was lost."""
-        if await self._persist(lambda: self._store.write(write)):
+        if await until_kept(lambda: self._store.write(write)):
             return True
-        task = await self._persist(lambda: self._store.get(marked.id))
+        task = await until_kept(lambda: self._store.get(marked.id))
         mine = (marked.state, marked.attempt, marked.owner)
         return task is not None and (task.state, task.attempt, task.owner) == mine
 
-    async def _attempt(self, task: Task, provider: Provider, worker: str) -> None:
-        started = time.perf_counter()
+    async def _attempt(
+        self, task: Task, provider: Provider, references: tuple[bytes, ...], worker: str
+    ) -> None:
+        """Make the call and record its end; cancelled, record once more what there is, then go."""
         images: dict[int, StoredImage] = dict(task.images)
-        delay_ms: int | None = None
+        end: End | None = None
         try:
-            write = await self._generate(task, provider, images)
+            end = await self._attempts.call(task, provider, references, images)
+            won = await until_kept(lambda write=end.write: self._store.write(write))  # type: ignore[misc]
         except Fenced:
+            won = False
+        except asyncio.CancelledError:
+            await self._record_stop(task, end or self._attempts.stopped(task, provider, images), worker)
+            raise
+        if end is None or not won:
             self._stale(task, worker)
             await self._give_back(task, worker, delay_ms=0)
-            return
-        except asyncio.CancelledError:
-            await self._record_stop(task, provider, images, worker)
-            raise
-        except Exception as error:
-            write, delay_ms = self._judge(task, provider, images, self._understood(error, provider))
-        outcome = str(write.set[f"attempts.{task.attempt}.outcome"])
-        self._metrics.provider_requests.labels(provider.name, outcome).inc()
-        self._metrics.provider_duration.labels(provider.name).observe(time.perf_counter() - started)
-        if delay_ms is None:
-            if not await self._end(task, write, worker):
-                self._stale(task, worker)
-                await self._give_back(task, worker, delay_ms=0)
         else:
-            if not await self._persist(lambda: self._store.write(write)):
-                self._stale(task, worker)
-            await self._give_back(task, worker, delay_ms=delay_ms)
+            await self._let_go(task, end, worker)
 
-    async def _generate(self, task: Task, provider: Provider, images: dict[int, StoredImage]) -> Write:
-        """Call the provider; every image is kept, and of a sequence shown, as it arrives."""
+    async def _record_stop(self, task: Task, end: End, worker: str) -> None:
+        """One last try: a result in hand is written down, a call under way is recorded as what it is."""
+        try:
+            won = await self._store.write(end.write)
+        except StoreUnavailable as error:
+            self._log.warning("the stop could not be recorded", task_id=task.id, error=str(error))
+            return
+        if won:
+            await self._let_go(task, end, worker)
+        else:  # refused, or written before the stop came: whoever claims it next reads which
+            await self._give_back(task, worker, delay_ms=0)
 
-        async def keep(made: MadeImage) -> None:
-            async with keeping:  # a provider may have several images at once
-                # The time to keep an image is not the provider's: while a store is away the result is held.
-                left_s = (bound.when() or 0.0) - loop.time()
-                bound.reschedule(None)
-                stored = await self._persist(
-                    lambda: store_image(
-                        self._outputs, made, task_id=task.id, attempt=task.attempt, new_key=self._new_key
-                    )
-                )
-                images[stored.index] = stored
-                if task.images_wanted > 1:
-                    await self._write_own(life.add_image(task, stored, self._now_ms()))
-                    await self._announce(task.id)
-                bound.reschedule(loop.time() + left_s)
-
-        loop, keeping = asyncio.get_running_loop(), asyncio.Lock()
-        generation = Generation(
-            task_id=task.id,
-            upstream_model=self._upstream_model(task.model, provider.name),
-            request=task.request,
-            references=await self._references(task),
-            indexes=life.missing_images(task),
-        )
-        timeout_s = self._budget.image_timeout_s
-        async with asyncio.timeout(timeout_s) as bound:
-            generated = await provider.generate(generation, timeout_s=timeout_s, progress=keep)
-        for failed in generated.failures:
-            await self._write_own(life.add_failure(task, failed.index, failed.error, self._now_ms()))
-        if not images:
-            error = generated.failures[0].error if generated.failures else nothing_made()
-            self._metrics.attempt_failures.labels(provider.name, error.reason.value).inc()
-            refused = life.fail(task, error, self._now_ms(), outcome=AttemptOutcome.REJECTED)
-            return life.without_call(refused, task)
-        return self._complete(task, images)
-
-    def _complete(self, task: Task, images: Mapping[int, StoredImage]) -> Write:
-        """The end of a task that has its images; those of a sequence are in the store already."""
-        fresh = [image for index, image in images.items() if index not in task.images]
-        return life.complete_with(task, fresh if task.images_wanted == 1 else (), self._now_ms())
-
-    def _judge(
-        self, task: Task, provider: Provider, images: Mapping[int, StoredImage], failure: Failure
-    ) -> tuple[Write, int | None]:
-        """What becomes of a failed attempt, as `verdicts.after_failure`; all images there is no failure."""
-        made = replace(task, images=images)
-        if not life.missing_images(made):
-            return self._complete(task, images), None
-        self._metrics.attempt_failures.labels(provider.name, failure.error.reason.value).inc()
-        return verdicts.after_failure(
-            made,
-            failure,
-            now_ms=self._now_ms(),
-            max_retries=self._budget.max_retries,
-            jitter=self._random.random(),
-        )
-
-    def _understood(self, error: Exception, provider: Provider) -> Failure:
-        failure = understand(error, paid=provider.paid, timeout_s=self._budget.image_timeout_s)
-        if failure.error.reason is Reason.INTERNAL_ERROR:  # its text is for the log alone
-            self._log.error("unexpected error in an attempt", provider=provider.name, exc_info=error)
-        return failure
-
-    async def _references(self, task: Task) -> tuple[bytes, ...]:
+    async def _references(self, task: Task) -> tuple[bytes, ...] | None:
+        """The reference images' bytes, read before anything is marked; None when one is gone."""
         found: list[bytes] = []
         for reference in task.request.references:
             if reference.kind is not ReferenceKind.STORED:
                 continue  # links are the provider's to read
             key = reference.value
-            stored = await self._persist(lambda key=key: self._outputs.get(key))  # type: ignore[misc]
+            stored = await until_kept(lambda key=key: self._outputs.get(key))  # type: ignore[misc]
             if stored is None:
-                raise ProviderError(
-                    "A reference image of the request is no longer stored. Send it again with a new request.",
-                    sent=Sent.NOT_SENT,
-                    reason=Reason.REFERENCE_UNAVAILABLE,
-                    retryable=False,
-                )
+                return None
             found.append(stored.data)
         return tuple(found)
 
-    async def _record_stop(
-        self, task: Task, provider: Provider, images: Mapping[int, StoredImage], worker: str
-    ) -> None:
-        """The grace is over while a call is under way: in doubt if it is paid, else given back."""
-        delay_ms: int | None = 0
-        if provider.paid or not life.missing_images(replace(task, images=images)):
-            error = TaskError(
-                reason=Reason.DRAINING, message="The worker was stopped during the call.", retryable=True
-            )
-            failure = Failure(outcome=AttemptOutcome.IN_DOUBT, error=error, paid=True)
-            write, delay_ms = self._judge(task, provider, images, failure)
-        else:
-            write = verdicts.after_drain(task, self._now_ms())
-        try:
-            won = await self._store.write(write)
-        except StoreUnavailable as error_:
-            self._log.warning("the stop could not be recorded", task_id=task.id, error=str(error_))
-            return
-        if won and delay_ms is None:
-            await self._leave(worker, task.id)
-        else:
-            await self._give_back(task, worker, delay_ms=delay_ms or 0)
-
-    # --- the store ------------------------------------------------------------------------------------
-
-    async def _persist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat until the store answers: what was made is held, never dropped."""
-        tries = 0
-        while True:
-            try:
-                return await operation()
-            except StoreUnavailable as error:
-                pause = STORE_RETRY_S[min(tries, len(STORE_RETRY_S) - 1)]
-                tries += 1
-                self._log.warning("the store is away; holding on", error=str(error), retry_s=pause)
-                await asyncio.sleep(pause)
-
-    async def _write_own(self, write: Write) -> None:
-        if not await self._persist(lambda: self._store.write(write)):
-            raise Fenced(write.task_id)
-
     async def _end(self, task: Task, write: Write, worker: str) -> bool:
         """Write the task's end and take it out of the queue; False when the store refused."""
-        if not await self._persist(lambda: self._store.write(write)):
+        if not await until_kept(lambda: self._store.write(write)):
             return False
+        await self._over(task, write, worker)
+        return True
+
+    async def _let_go(self, task: Task, end: End, worker: str) -> None:
+        """The attempt's end is in the store: tell the queue."""
+        if end.delay_ms is None:
+            await self._over(task, end.write, worker)
+        else:
+            await self._give_back(task, worker, delay_ms=end.delay_ms)
+
+    async def _over(self, task: Task, write: Write, worker: str) -> None:
         self._metrics.tasks_finished.labels(str(write.set["state"])).inc()
         self._metrics.task_duration.observe((self._now_ms() - task.create_time_ms) / 1000)
         await self._leave(worker, task.id)
-        return True
 
     async def _lost(self, worker: str) -> bool:
         """Whether the store says that this worker is lost; a missing row counts as lost."""
-        rows = await self._persist(self._store.workers)
+        rows = await until_kept(self._store.workers)
         return all(row.id != worker or row.lost for row in rows)
 
     def _stale(self, task: Task, worker: str) -> None:
@@ -331,7 +240,7 @@ class Execution:
     async def _hand_over(self, task: Task, worker: str) -> None:
         await self._tell(
             self._queue.hand_over(
-                entry=_entry(task), worker=worker, owner=task.owner, lease_ms=self._budget.lease_ms
+                entry=_entry(task), worker=worker, owner=task.owner, lease_ms=self._lease_ms
             )
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import warnings
 from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
@@ -31,12 +30,19 @@ async def store_image(
 
     Raises ProviderError for bytes that are no complete picture, StoreUnavailable when outputs are away.
     """
+    image = await verify_image(made, task_id=task_id, attempt=attempt, new_key=new_key)
+    await outputs.put(image.key, made.data, mime_type=image.mime_type)
+    return image
+
+
+async def verify_image(
+    made: MadeImage, *, task_id: str, attempt: int, new_key: Callable[[str, int, int, str], str]
+) -> StoredImage:
+    """Decode, measure, hash and name the image. ProviderError for bytes that are no complete picture."""
     mime_type, extension, width, height, digest = await asyncio.to_thread(_inspect, made.data)
-    key = new_key(task_id, attempt, made.index, extension)
-    await outputs.put(key, made.data, mime_type=mime_type)
     return StoredImage(
         index=made.index,
-        key=key,
+        key=new_key(task_id, attempt, made.index, extension),
         width_px=width,
         height_px=height,
         mime_type=mime_type,
@@ -48,17 +54,14 @@ async def store_image(
 
 def _inspect(data: bytes) -> tuple[str, str, int, int, str]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=tuple(_TYPES)) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise _unusable(f"has {picture.width}x{picture.height} pixels")
-                picture.load()  # the whole picture, not only its header
-                mime_type, extension = _TYPES[picture.format or ""]
-                width, height = picture.size
+        with Image.open(io.BytesIO(data), formats=tuple(_TYPES)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise _unusable(f"has {picture.width}x{picture.height} pixels")
+            picture.load()  # the whole picture, not only its header
+            mime_type, extension = _TYPES[picture.format or ""]
+            width, height = picture.size
     except (
         UnidentifiedImageError,
-        Image.DecompressionBombWarning,
         Image.DecompressionBombError,
         OSError,
         ValueError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from server.worker.beat import Beat
 from server.worker.execution import Execution
 
 IDLE_WAIT_S = 2.0
+CANCEL_S = 10.0
+"""What a cancelled task has to record its attempt."""
 REDIS_RETRY_S = 0.5
 
 
@@ -28,6 +30,8 @@ class _Held:
     """The id it was claimed under: after a verdict the process goes on under another one."""
     work: asyncio.Task[None]
     entry: Entry | None = None
+    again: tuple[Claimed, str] | None = None
+    """It was claimed once more while this run was ending: run it again then."""
 
 
 def pools_of(providers: Iterable[Provider]) -> tuple[Pool, ...]:
@@ -53,7 +57,6 @@ class WorkerPool:
         concurrency: int,
         lease_s: float,
         metrics: Metrics,
-        on_crash: Callable[[BaseException], None],
     ) -> None:
         self._queue = queue
         self._execution = execution
@@ -62,7 +65,6 @@ class WorkerPool:
         self._concurrency = concurrency
         self._lease_s = lease_s
         self._metrics = metrics
-        self._on_crash = on_crash
         self._held: dict[str, _Held] = {}
         self._slot_free = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -71,11 +73,16 @@ class WorkerPool:
     async def run(self) -> None:
         """Claim and run until `stop`; side tasks that die end the worker instead of dying silently."""
         self._count_slots()
-        async with asyncio.TaskGroup() as group:
-            heartbeat = group.create_task(self._renew(), name="lease-heartbeat")
-            await self._claim_until_stopped()
-            await self._wait_for_held()
-            heartbeat.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                heartbeat = group.create_task(self._renew(), name="lease-heartbeat")
+                await self._claim_until_stopped()
+                await self._wait_for_held()
+                heartbeat.cancel()
+        except BaseException:  # nothing may run on against stores that are about to close
+            self._stopping.set()
+            await self.cancel_held()
+            raise
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is held has ended or was cancelled."""
@@ -84,9 +91,14 @@ class WorkerPool:
 
     async def cancel_held(self) -> None:
         """The grace is over: cancel what still runs; each attempt is recorded as it stands."""
-        for held in self._held.values():
-            held.work.cancel()
-        await self._wait_for_held()
+        works = [held.work for held in self._held.values()]
+        for work in works:
+            work.cancel()  # once: a second one would cut short the record of the attempt
+        if works:
+            _, stuck = await asyncio.wait(works, timeout=CANCEL_S)
+            await asyncio.sleep(0)  # lets the done callbacks run
+            if stuck:
+                self._log.error("tasks did not let go in time", tasks=sorted(w.get_name() for w in stuck))
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -134,8 +146,10 @@ class WorkerPool:
 
     def _start(self, claimed: Claimed, worker: str) -> None:
         task_id = claimed.task_id
-        if task_id in self._held:
-            return  # it runs here already, perhaps under this worker's former id
+        running = self._held.get(task_id)
+        if running is not None:  # it runs here already: just ending, or under this worker's former id
+            running.again = (claimed, worker)
+            return
 
         def hold(entry: Entry) -> None:
             held = self._held.get(task_id)
@@ -154,11 +168,15 @@ class WorkerPool:
         self._count_slots()
 
     def _ended(self, task_id: str, work: asyncio.Task[None]) -> None:
-        del self._held[task_id]
+        again = self._held.pop(task_id).again
         self._slot_free.set()
         self._count_slots()
         if not work.cancelled() and (error := work.exception()) is not None:
-            self._on_crash(error)
+            # One task that trips over a bug must not end the others: its lease runs out, unused.
+            self._metrics.task_crashes.inc()
+            self._log.error("a task ran into a bug and is left to its lease", task_id=task_id, exc_info=error)
+        elif again is not None and not self._stopping.is_set():
+            self._start(*again)
 
     async def _renew(self) -> None:
         """Prolong the leases of what runs here, every third of a lease."""

@@ -1,0 +1,88 @@
+"""Output bytes in MongoDB's GridFS, for processes on machines that share no disk."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Self
+
+from gridfs import AsyncGridFSBucket
+from gridfs.errors import CorruptGridFile, FileExists, NoFile
+from pymongo.asynchronous.database import AsyncDatabase
+
+from server.ports import StoredObject
+from server.store.batching import unavailable
+from server.store.fields import Document
+from server.store.mongo_client import answer_within, open_database
+from server.store.outputs import check_key, check_media_type
+
+BUCKET = "outputs"
+LOOK_UP_TIMEOUT_S = 1.2
+"""For the entry of a file: a server that is away is known to be before any bytes travel."""
+TIMEOUT_S = 10.0
+"""For the bytes of a file, a few megabytes."""
+
+
+class GridFsOutputStore:
+    """`server.ports.OutputStore` in a GridFS bucket: `outputs.files` and `outputs.chunks`.
+
+    A file is its chunks first, and then its entry in `outputs.files`, with which it begins to exist. Each
+    upload has an id of its own, `<key>:<nonce>`, and the key is the file's name, which a unique index
+    gives to one file only. So uploads of one key at the same time, or over the remains of one that was
+    cut off, never mix their chunks; the first to write its entry wins, and the bytes under a key never
+    change. What a crash leaves is chunks that no entry leads to: their ids begin with the key, so that
+    a range of ids finds them together with the files of a task.
+    """
+
+    def __init__(self, database: AsyncDatabase[Document], *, timeout_s: float = TIMEOUT_S) -> None:
+        self._client = database.client
+        self._files = database[BUCKET]["files"]
+        self._bucket = AsyncGridFSBucket(database, bucket_name=BUCKET)
+        self._timeout_s = timeout_s
+
+    @classmethod
+    async def connect(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Self:
+        """Connect, and make the index if need be. Raises ValueError for a bad URL, StoreUnavailable."""
+        database = open_database(url, timeout_s=timeout_s)
+        store = cls(database, timeout_s=timeout_s)
+        try:
+            async with answer_within(LOOK_UP_TIMEOUT_S):
+                await store._files.create_index("filename", unique=True)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    async def put(self, key: str, data: bytes, *, mime_type: str) -> None:
+        """See OutputStore. Raises ValueError as `check_key` and `check_media_type` do."""
+        check_key(key)
+        check_media_type(key, mime_type)
+        async with answer_within(LOOK_UP_TIMEOUT_S):
+            if await self._files.find_one({"filename": key}, ["_id"]) is not None:
+                return
+        upload = self._bucket.open_upload_stream_with_id(
+            f"{key}:{secrets.token_hex(8)}", key, metadata={"mime_type": mime_type}
+        )
+        async with answer_within(self._timeout_s):
+            try:
+                await upload.write(data)
+                await upload.close()
+            except FileExists:
+                await upload.abort()  # of our own chunks: another upload of this key was first
+
+    async def get(self, key: str) -> StoredObject | None:
+        """See OutputStore. Raises ValueError as `check_key` does."""
+        check_key(key)
+        try:
+            async with answer_within(LOOK_UP_TIMEOUT_S):
+                file = await self._bucket.open_download_stream_by_name(key)
+            async with answer_within(self._timeout_s):
+                data = await file.read()
+        except NoFile:
+            return None
+        except CorruptGridFile as error:
+            raise unavailable("Stored bytes are incomplete: they are being removed, or damaged.") from error
+        return StoredObject(data=data, mime_type=(file.metadata or {})["mime_type"])
+
+    async def aclose(self) -> None:
+        """See OutputStore."""
+        await self._client.close()

@@ -1,0 +1,160 @@
+"""A MongoDB client as this service uses it: what is forced on it, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import pymongo
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WriteError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from server.domain.errors import StoreUnavailable
+from server.store.batching import unavailable
+from server.store.fields import Document
+
+Result = TypeVar("Result")
+
+DEFAULT_DATABASE = "imagegen"
+HEARTBEAT_TIMEOUT_S = 10.0
+"""A heartbeat unanswered for so long breaks off whatever is under way: more than any one operation takes."""
+
+# What these codes say of an item no other moment would mend. All others are the server's own trouble.
+_OUR_FAULT = frozenset(
+    {
+        2,  # BadValue
+        9,  # FailedToParse
+        14,  # TypeMismatch
+        28,  # PathNotViable
+        40,  # ConflictingUpdateOperators
+        52,  # DollarPrefixedFieldName
+        56,  # EmptyFieldName
+        57,  # DottedFieldName
+        66,  # ImmutableField
+        121,  # DocumentValidationFailure
+        10334,  # BSONObjectTooLarge
+        17419,  # the document would become too large
+        17420,
+    }
+)
+_DUPLICATE = frozenset({11000, 11001, 12582})
+_REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas' own for both
+
+
+def open_database(url: str, *, timeout_s: float) -> AsyncDatabase[Document]:
+    """The database that the URL names, `imagegen` if none; nothing is sent yet.
+
+    Whatever the URL says: reads go to the primary and see only what no failover can undo, a write is
+    acknowledged when a majority has it in its journal, and every operation ends within `timeout_s`. The
+    driver repeats no write by itself: on a standalone server it could not, and `send_twice` does it on
+    all. Raises ValueError for a URL that cannot be one. `database.client` is to be closed.
+    """
+    timeout_ms = round(timeout_s * 1000)
+    try:
+        client = AsyncMongoClient[Document](
+            url,
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            socketTimeoutMS=timeout_ms,
+            connectTimeoutMS=round(HEARTBEAT_TIMEOUT_S * 1000),  # of an operation's own time it takes no more
+            retryWrites=False,
+        )
+        return client.get_default_database(
+            DEFAULT_DATABASE,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority", j=True),
+            read_concern=ReadConcern("majority"),
+        )
+    except (PyMongoError, ValueError, TypeError):
+        # The driver's own text may quote a part of the URL, which may hold a password.
+        raise ValueError(
+            "not a MongoDB URL that can be used: expected mongodb://host:27017/database, user and password "
+            "percent-encoded, options as in the MongoDB manual"
+        ) from None
+
+
+@asynccontextmanager
+async def answer_within(timeout_s: float) -> AsyncIterator[None]:
+    """Turn "the store is away", or no answer in time, into StoreUnavailable; let what is our fault through.
+
+    After a StoreUnavailable nobody knows whether a write took place.
+    """
+    if timeout_s <= 0:  # which pymongo takes for no limit at all
+        raise unavailable()
+    try:
+        # pymongo's own limit also tells the server when to give up, but looks for a server in steps of 0.5 s.
+        async with asyncio.timeout(timeout_s):
+            with pymongo.timeout(timeout_s):
+                yield
+    except OperationFailure as error:
+        if _is_our_fault(error):
+            raise
+        raise unavailable(_reason(error)) from error
+    except (ConnectionFailure, ConfigurationError, InvalidOperation, TimeoutError) as error:
+        raise unavailable(_reason(error)) from error
+
+
+async def send_twice(
+    send: Callable[[], Awaitable[Result]], *, again: Callable[[], Awaitable[Result]], timeout_s: float
+) -> Result:
+    """What `send` returns within the time; or, when its outcome is unknown, what `again` then returns.
+
+    A timeout and a lost connection leave open whether the server did, or still will do, what it was told.
+    So what is sent must be harmless when done twice and late, and `again` must tell what came of it
+    either way. Raises StoreUnavailable.
+    """
+    async with answer_within(timeout_s):
+        try:
+            async with answer_within(timeout_s / 2):
+                return await send()
+        except StoreUnavailable:
+            return await again()
+
+
+def item_errors(error: BulkWriteError) -> dict[int, WriteError]:
+    """What was wrong with single items of an unordered batch, by place; the others were done.
+
+    Raises the error that leaves the outcome of the whole batch unknown, if there is one among them.
+    """
+    details = error.details or {}
+    if concerns := details.get("writeConcernErrors"):
+        raise WriteConcernError(concerns[-1].get("errmsg", ""), concerns[-1].get("code"), concerns[-1])
+    errors: dict[int, WriteError] = {}
+    for item in details.get("writeErrors", ()):
+        code = item["code"]
+        kind = DuplicateKeyError if code in _DUPLICATE else WriteError
+        errors[item["index"]] = failure = kind(item.get("errmsg", ""), code, item)
+        if not _is_our_fault(failure):
+            raise failure
+    return errors
+
+
+def _is_our_fault(error: OperationFailure) -> bool:
+    return isinstance(error, DuplicateKeyError) or error.code in _OUR_FAULT
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case OperationFailure(code=code) if code in _REFUSED:
+            return "The task store refuses our credentials: check the user and the password in its URL."
+        case ConfigurationError():
+            return "The task store cannot be used: its name is not found, or its version does not fit."
+        case InvalidOperation():
+            return "The task store was closed."
+        case _:
+            return "The task store does not answer."

@@ -1,0 +1,53 @@
+"""What an exception in an attempt means for its task."""
+
+from __future__ import annotations
+
+from server.domain.errors import Reason, TaskError
+from server.domain.task import AttemptOutcome
+from server.domain.verdicts import Failure
+from server.providers.contract import ProviderError, Sent
+
+_OUTCOMES = {
+    Sent.NOT_SENT: AttemptOutcome.NOT_SENT,
+    Sent.REJECTED: AttemptOutcome.REJECTED,
+    Sent.IN_DOUBT: AttemptOutcome.IN_DOUBT,
+}
+
+
+def understand(error: Exception, *, paid: bool, timeout_s: float) -> Failure:
+    """How the attempt failed. A text that is not ours never gets into it: INTERNAL_ERROR stands for it."""
+    if isinstance(error, ProviderError):
+        retry_after = error.retry_after_s
+        return Failure(
+            outcome=_OUTCOMES[error.sent],
+            error=TaskError(reason=error.reason, message=error.message, retryable=error.retryable),
+            paid=paid,
+            retry_after_ms=None if retry_after is None else int(retry_after * 1000),
+            no_capacity=error.no_capacity,
+        )
+    if isinstance(error, TimeoutError):
+        text, reason = f"The provider did not answer within {timeout_s:g} s.", Reason.PROVIDER_TIMEOUT
+    else:
+        text, reason = "The attempt failed in a way it should not have.", Reason.INTERNAL_ERROR
+    return Failure(
+        outcome=AttemptOutcome.IN_DOUBT,
+        error=TaskError(reason=reason, message=text, retryable=True),
+        paid=paid,
+    )
+
+
+def nothing_made() -> TaskError:
+    """The error of a call that was answered without an image and without a reason."""
+    return TaskError(
+        reason=Reason.PROVIDER_REJECTED,
+        message="The provider answered without any image. Submit again, or change the prompt.",
+        retryable=True,
+    )
+
+
+def reference_gone() -> TaskError:
+    """The error of a task whose reference image is no longer stored."""
+    return TaskError(
+        reason=Reason.REFERENCE_UNAVAILABLE,
+        message="A reference image of the request is no longer stored. Send it again with a new request.",
+    )

@@ -17,12 +17,12 @@ DESIGNED_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row.split("`")[1])
+@pytest.mark.parametrize("row", list(settings_rows()), ids=lambda row: row.split("`")[1])
 def test_the_settings_table_has_the_setting_as_it_is(row: str) -> None:
     assert row in README, f"`python -m tests.docs.tables` prints the table; missing: {row}"
 
 
-@pytest.mark.parametrize("row", metrics_rows(), ids=lambda row: row.split("`")[1])
+@pytest.mark.parametrize("row", list(metrics_rows()), ids=lambda row: row.split("`")[1])
 def test_the_metrics_table_has_the_metric_as_it_is(row: str) -> None:
     assert row in README, f"`python -m tests.docs.tables` prints the table; missing: {row}"
 
@@ -47,3 +47,8 @@ def test_files_that_the_readme_links_exist() -> None:
     links = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     missing = [link for link in links if not (ROOT / link.split("#")[0]).exists()]
     assert missing == []
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "@@" not in README
+    assert "TODO" not in README

@@ -113,7 +113,7 @@ test: lint type ## Install what is needed and check everything
 
 .PHONY: test-coverage
 test-coverage: $(DEV) ## Run the tests and report which lines they reach
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine

@@ -14,11 +14,16 @@ from tests.stack import Calls, ServiceProcess, calling, no_leaked_keys, running_
 from tests.waiting import until, until_async
 
 
+async def read(calls: Calls, task_id: str) -> task_pb2.Task:
+    """The task as it stands."""
+    return (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
+
+
 async def started(calls: Calls, task_id: str) -> task_pb2.Task:
     """The task once a worker has it."""
 
     async def processing() -> task_pb2.Task | None:
-        task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))).task
+        task = await read(calls, task_id)
         return task if task.state == task_pb2.TASK_STATE_PROCESSING else None
 
     task = await until_async(processing, within_s=20, what="a worker's claim")
@@ -38,14 +43,20 @@ async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> No
         victim, successor = stack.start("worker"), None
         async with calling(api) as calls:
             accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("killed in mid-task"))
-            first = await started(calls, accepted.task_id)
+            await started(calls, accepted.task_id)
             successor = stack.start("worker")
+
+            async def some_images() -> task_pb2.Task | None:
+                task = await read(calls, accepted.task_id)
+                return task if task.progress.images_done else None
+
+            before = await until_async(some_images, within_s=20, what="a first image")
+            assert before is not None
             victim.kill()
             killed = time.monotonic()
 
             async def resumed() -> bool:
-                got = await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))
-                return len(got.task.attempts) == 2
+                return len((await read(calls, accepted.task_id)).attempts) == 2
 
             await until_async(resumed, within_s=30, what="the successor's claim")
             assert time.monotonic() - killed <= 30
@@ -53,13 +64,14 @@ async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> No
         assert task.state == task_pb2.TASK_STATE_COMPLETED
         assert len(task.image.images) == 6
         lost, won = task.attempts
-        assert lost.worker == first.attempts[0].worker != won.worker
+        assert lost.worker == before.attempts[0].worker != won.worker
         assert lost.outcome == attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT
         assert lost.error.reason == error_reason_pb2.ERROR_REASON_WORKER_LOST
         assert won.outcome == attempt_pb2.ATTEMPT_OUTCOME_SUCCEEDED
-        # What was stored before the kill was not made again: keys carry the number of their attempt.
-        by_attempt = [image.url.rsplit("/", 2)[-2] for image in task.image.images]
-        assert set(by_attempt) <= {"1", "2"}
+        # What was stored before the kill was not made again; what was not has been.
+        after = {image.index: image for image in task.image.images}
+        assert [after[image.index] for image in before.image.images] == list(before.image.images)
+        assert {image.url.rsplit("/", 2)[-2] for image in task.image.images} == {"1", "2"}
         assert successor.running()
         await no_leaked_keys(stack)
 
@@ -73,9 +85,10 @@ async def test_a_stopped_worker_finishes_what_it_holds() -> None:
             await started(calls, accepted.task_id)
             worker.signal(signal.SIGTERM)
             assert worker.wait(60) == 0
-            task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))).task
+            task = await read(calls, accepted.task_id)
         assert task.state == task_pb2.TASK_STATE_COMPLETED
         assert len(task.attempts) == 1
+        await no_leaked_keys(stack)
 
 
 @pytest.mark.timeout(120)
@@ -87,7 +100,7 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
             await started(calls, accepted.task_id)
             worker.signal(signal.SIGTERM)
             assert worker.wait(20) == 0
-            task = (await calls.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=accepted.task_id))).task
+            task = await read(calls, accepted.task_id)
             assert task.state == task_pb2.TASK_STATE_PENDING
             assert task.attempts[0].outcome == attempt_pb2.ATTEMPT_OUTCOME_NOT_SENT
             stack.start("worker")
@@ -97,15 +110,21 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
 
 
 @pytest.mark.timeout(120)
-async def test_a_killed_api_loses_no_acknowledged_task() -> None:
+@pytest.mark.parametrize("redis", ["up", "away"])
+async def test_a_killed_api_loses_no_acknowledged_task(redis: str) -> None:
+    """With Redis away the queue never hears of them: only the sweep can bring them back from the store."""
     with running_stack() as stack:
         api = stack.start("api")
+        if redis == "away":
+            stack.redis.kill()
         request = image_service_pb2.GenerateImageRequest(
             prompt="acknowledged", model="local-canvas", size="64x64"
         )
         async with calling(api) as calls:
             ids = [(await calls.images.GenerateImageAsync(request)).task_id for _ in range(50)]
             api.kill()
+        if redis == "away":
+            stack.redis.start()
         api = stack.start("api")
         stack.start("worker")
         async with calling(api) as calls:
@@ -113,6 +132,7 @@ async def test_a_killed_api_loses_no_acknowledged_task() -> None:
                 task = await calls.ended(task_id)
                 assert task.state == task_pb2.TASK_STATE_COMPLETED
                 assert len(task.attempts) == 1
+        await no_leaked_keys(stack)
 
 
 def children_of(pid: int) -> list[int]:
@@ -165,22 +185,22 @@ async def test_a_second_instance_on_the_same_data_dir_is_refused() -> None:
         assert first.running()
 
 
-async def test_a_dead_worker_of_the_embedded_stack_is_started_again() -> None:
+@pytest.mark.parametrize("part", ["worker", "api", "redis"])
+async def test_a_dead_part_of_the_embedded_stack_is_started_again(part: str) -> None:
     with running_stack(LEASE_SECONDS="1", REDIS_URL="", STORE_URL="") as stack:
         service = stack.start("all")
         before = set(children_of(service.pid))
-        worker = next(pid for pid in before if _role(pid) == "worker")
-        os.kill(worker, signal.SIGKILL)
+        os.kill(next(pid for pid in before if _role(pid) == part), signal.SIGKILL)
         await until(
-            lambda: any(_role(pid) == "worker" for pid in set(children_of(service.pid)) - before),
+            lambda: any(_role(pid) == part for pid in set(children_of(service.pid)) - before),
             within_s=20,
-            what="a new worker",
+            what=f"a new {part}",
         )
         async with calling(service) as calls:
             request = image_service_pb2.GenerateImageRequest(
                 prompt="after", model="local-canvas", size="64x64"
             )
-            answer = await calls.images.GenerateImage(request, timeout=30)
+            answer = await calls.images.GenerateImage(request, timeout=30, wait_for_ready=True)
         assert len(answer.images) == 1
         assert _stopped_in_order(service)
 
@@ -191,7 +211,9 @@ def _role(pid: int) -> str:
             words = file.read().decode(errors="replace").split("\0")
     except OSError:
         return ""
-    return words[words.index("server") + 1] if "server" in words else words[0]
+    if "redis-server" in words[0]:
+        return "redis"
+    return words[words.index("server") + 1] if "server" in words else ""
 
 
 def _stopped_in_order(service: ServiceProcess) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 
 import pytest
 from image.v1 import image_service_pb2, image_source_pb2
@@ -15,7 +16,7 @@ from task.v1 import attempt_pb2, task_pb2
 from imagegen import ImageClient
 from tests.mongo import MongoServer, database_url, new_database_name
 from tests.side_port import fetch
-from tests.stack import calling, no_leaked_keys, running_stack
+from tests.stack import ServiceProcess, calling, no_leaked_keys, running_stack
 
 TASKS = 500
 READ_BACK = 20
@@ -24,7 +25,6 @@ READ_BACK = 20
 @pytest.mark.timeout(300)
 async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: MongoServer) -> None:
     url = database_url(mongo_server.url, new_database_name())
-    files = "file:///tmp"
     with running_stack(store_url=url) as stack:
         files = f"file://{stack.directory}/outputs"
         grid_api, file_api = stack.start("api"), stack.start("api", OUTPUT_URL=files)
@@ -39,10 +39,10 @@ async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: 
                 assert got.headers["Content-Type"] == image.mime_type == "image/png"
                 assert len(got.body) == image.size_bytes
                 assert hashlib.sha256(got.body).hexdigest() == image.sha256
+        made = sum([await calls_made(worker) for worker in grid_workers])
         for worker in grid_workers:
             assert worker.stop() == 0
-        for _ in range(2):
-            stack.start("worker", OUTPUT_URL=files)
+        file_workers = [stack.start("worker", OUTPUT_URL=files) for _ in range(2)]
         async with ImageClient(file_api.target) as client:  # as callers do: it repeats what was not accepted
             at_once = asyncio.Semaphore(16)  # the gate lets one command through at a time
 
@@ -52,13 +52,23 @@ async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: 
 
             ids = await asyncio.gather(*(submit(n) for n in range(READ_BACK, TASKS)))
             tasks = [await client.wait(task_id, timeout_s=240) for task_id in ids]
-        assert len({task.task_id for task in tasks}) == TASKS - READ_BACK
+            tasks += [await client.get(answer.task_id) for answer in first]
+        assert len({task.task_id for task in tasks}) == TASKS
+        made += sum([await calls_made(worker) for worker in file_workers])
+        assert made == TASKS
         for task in tasks:
             assert task.state == task_pb2.TASK_STATE_COMPLETED
             assert [a.outcome for a in task.attempts] == [attempt_pb2.ATTEMPT_OUTCOME_SUCCEEDED]
             assert len(task.image.images) == 1
-        assert len({task.attempts[0].worker for task in tasks}) == 2
+        assert len({task.attempts[0].worker for task in tasks[: -len(first)]}) == 2
         await no_leaked_keys(stack)
+
+
+async def calls_made(worker: ServiceProcess) -> int:
+    """How many calls to the provider the worker has made, by its own count."""
+    text = (await fetch(f"{worker.http}/metrics")).body.decode()
+    counts = re.findall(r"^imagegen_provider_requests_total\{.*\} ([0-9.]+)$", text, re.MULTILINE)
+    return round(sum(map(float, counts)))
 
 
 def _small(n: int) -> image_service_pb2.GenerateImageRequest:

@@ -73,7 +73,8 @@ def _run(role: str, ready_fd: int | None) -> int:
 async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
     import structlog
 
-    from server.app import Listening, StartError, StoppedWhileStarting, run_api, run_worker
+    from server.app import Listening, run_api, run_worker
+    from server.parts import StartError, StoppedWhileStarting
 
     log = structlog.get_logger("server")
     stop = asyncio.Event()

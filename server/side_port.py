@@ -59,9 +59,6 @@ class SidePort:
         key = request.match_info["key"]
         if self._outputs is None or self._is_public is None or not self._is_public(key):
             raise web.HTTPNotFound(text="There is no such image.\n")
-        etag = f'"{key.rsplit("/", 1)[-1]}"'  # a key is written once: its name is its version
-        if request.headers.get("If-None-Match") == etag:
-            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": _FOR_EVER})
         try:
             stored = await self._outputs.get(key)
         except StoreUnavailable as error:
@@ -70,6 +67,10 @@ class SidePort:
             ) from error
         if stored is None:
             raise web.HTTPNotFound(text="There is no such image.\n")
+        name = key.rsplit("/", 1)[-1]  # a key is written once: its name is its version
+        etag = f'"{name}"'
+        if any(tag.value in (name, "*") for tag in request.if_none_match or ()):
+            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": _FOR_EVER})
         return web.Response(
             body=stored.data,
             content_type=stored.mime_type,

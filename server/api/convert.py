@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -215,9 +216,32 @@ def end_error(source: Task) -> TaskFailed:
 
 
 def _end_error(source: Task) -> TaskError:
-    return source.error or TaskError(
+    error = source.error or TaskError(
         reason=Reason.INTERNAL_ERROR, message="The task ended without saying why."
     )
+    facts = {
+        "provider": source.provider,
+        "attempts": str(len(source.attempts)),
+        "max_paid_attempts": str(source.max_paid_attempts),
+        "ttl_seconds": f"{(source.ttl_time_ms - source.create_time_ms) / 1000:g}",
+    }
+    named = {key: facts[key] for key in _FACTS.get(error.reason, ())}
+    return replace(error, metadata={**named, **error.metadata})
+
+
+_FACTS: Mapping[Reason, tuple[str, ...]] = {
+    Reason.PROVIDER_MISCONFIGURED: ("provider",),
+    Reason.PROVIDER_UNAVAILABLE: ("provider", "attempts"),
+    Reason.PROVIDER_REJECTED: ("provider",),
+    Reason.PROVIDER_TIMEOUT: ("provider",),
+    Reason.CONTENT_POLICY_INPUT: ("provider",),
+    Reason.CONTENT_POLICY_OUTPUT: ("provider",),
+    Reason.OUTPUT_FETCH_FAILED: ("provider",),
+    Reason.OUTCOME_UNKNOWN: ("provider", "max_paid_attempts"),
+    Reason.WORKER_LOST: ("attempts",),
+    Reason.TASK_EXPIRED: ("ttl_seconds",),
+}
+"""What a task's end adds to its error's metadata, as `task.v1.ErrorReason` promises."""
 
 
 def _attempt(source: Attempt) -> attempt_pb2.Attempt:

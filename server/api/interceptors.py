@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from ulid import ULID
 
@@ -68,7 +69,7 @@ class Calls(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        parse = handler.request_deserializer or bytes
+        parse = _parser(method, handler)
         serialize = handler.response_serializer
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
@@ -87,8 +88,9 @@ class Calls(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
         async def call(raw: bytes, context: Context) -> Any:
             watch = _Watch(self._metrics, method)
+            _name_in_logs(context)
             try:
-                answer = await behaviour(_parse(parse, raw), context)
+                answer = await behaviour(parse(raw), context)
             except BaseException as error:
                 await self._abort(error, context, watch)
             watch.ended(grpc.StatusCode.OK)
@@ -99,8 +101,9 @@ class Calls(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
         async def call(raw: bytes, context: Context) -> AsyncIterator[Any]:
             watch = _Watch(self._metrics, method)
+            _name_in_logs(context)
             try:
-                async for answer in behaviour(_parse(parse, raw), context):
+                async for answer in behaviour(parse(raw), context):
                     yield answer
             except GeneratorExit:
                 watch.ended(grpc.StatusCode.CANCELLED)
@@ -122,7 +125,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     if not item.done() or (received := item.result()) is None:
                         item.cancel()
                         return
-                    yield _parse(parse, received)
+                    yield parse(received)
             finally:
                 ended.cancel()
 
@@ -184,19 +187,45 @@ def caller(context: Context) -> str:
     return ANONYMOUS
 
 
-def _parse(parse: Callable[[bytes], Any], raw: bytes) -> Any:
+def _parser(method: str, handler: Handler) -> Callable[[bytes], Any]:
+    """The handler's own parser, whose failure names the message that the method takes."""
+    parse = handler.request_deserializer or bytes
+    service, name = method.strip("/").rsplit("/", 1)
     try:
-        return parse(raw)
-    except (DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise MalformedRequest(
-            "The request's bytes are not the message that this method takes. Check that strings are UTF-8 "
-            "and that the stubs were generated from this service's protos."
-        ) from error
+        message = (
+            descriptor_pool.Default().FindServiceByName(service).methods_by_name[name].input_type.full_name
+        )
+    except KeyError:  # a service without descriptors
+        message = ""
+
+    def checked(raw: bytes) -> Any:
+        try:
+            return parse(raw)
+        except (DecodeError, UnicodeDecodeError, ValueError) as error:
+            raise MalformedRequest(
+                f"The request's bytes are no {message or 'message that this method takes'}. Check that "
+                "strings are UTF-8 and that the stubs were generated from this service's protos.",
+                metadata={"message": message},
+            ) from error
+
+    return checked
 
 
 def _request_id(context: Context) -> str:
     """The caller's `x-request-id`, else a new one: it ties the answer to the log."""
+    return _given_request_id(context) or str(ULID())
+
+
+def _given_request_id(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= MAX_REQUEST_ID_CHARS:
             return value
-    return str(ULID())
+    return ""
+
+
+def _name_in_logs(context: Context) -> None:
+    """Everything logged within the call carries the caller's `x-request-id`; its answer brings it back."""
+    request_id = _given_request_id(context)
+    if request_id:
+        structlog.contextvars.bind_contextvars(x_request_id=request_id)
+        context.set_trailing_metadata((("x-request-id", request_id),))

@@ -22,6 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+MAX_METADATA_CHARS = 256
+"""Longest value in an error's metadata."""
+
 
 class Reason(StrEnum):
     """Why something failed: the names of `task.v1.ErrorReason` without their prefix."""
@@ -105,7 +108,8 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, violations: list[Violation]) -> None:
         text = "; ".join(f"{v.field}: {v.description}" for v in violations)
-        super().__init__(text)
+        fields = ",".join(dict.fromkeys(violation.field for violation in violations))
+        super().__init__(text, metadata={"fields": fields[:MAX_METADATA_CHARS]})
         self.violations = violations
 
 

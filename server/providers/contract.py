@@ -6,7 +6,7 @@ environment: budgets, retries and records belong to the worker.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -71,6 +71,7 @@ class ProviderError(Exception):
     """A call failed. `retryable`: may the same request succeed later? `retry_after_s`: not before when?
 
     `no_capacity`: the provider was busy (429, concurrency); waiting costs no attempt, only ttl.
+    `metadata`: what a program needs beside the reason, by the keys of `task.v1.ErrorReason`.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class ProviderError(Exception):
         retryable: bool,
         retry_after_s: float | None = None,
         no_capacity: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        self.metadata = dict(metadata or {})
         self.message = message
         self.sent = sent
         self.reason = reason

@@ -69,6 +69,7 @@ class LocalProvider:
                 sent=Sent.REJECTED,
                 reason=Reason.REFERENCE_UNAVAILABLE,
                 retryable=False,
+                metadata={"field": f"reference_images[{error.index}]"},
             ) from error
         return picture.data
 

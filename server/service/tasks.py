@@ -133,6 +133,7 @@ class TaskService:
         if self._line.depth >= self._queue_max_depth:
             raise QueueFull(
                 f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
+                metadata={"max_depth": str(self._queue_max_depth)},
                 retry_after_s=QUEUE_FULL_RETRY_S,
             )
         references = await self._keep_references(draft, earlier_outputs)

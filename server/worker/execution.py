@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 
 from server.domain import life, verdicts
-from server.domain.errors import StoreUnavailable
+from server.domain.errors import StoreUnavailable, TaskError
 from server.domain.life import Write
 from server.domain.request import ReferenceKind
 from server.domain.task import StoredImage, Task, TaskState
@@ -105,8 +105,8 @@ class Execution:
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
         references = await self._references(task)
-        if references is None:
-            gone, pending = reference_gone(), task.state is TaskState.PENDING
+        if isinstance(references, TaskError):
+            gone, pending = references, task.state is TaskState.PENDING
             end = life.end_waiting(task, gone, now) if pending else life.end_lost(task, gone, now)
             return await self._end(task, end, worker)
         if not may_call():
@@ -182,16 +182,16 @@ class Execution:
         else:  # refused, or written before the stop came: whoever claims it next reads which
             await self._give_back(task, worker, delay_ms=0)
 
-    async def _references(self, task: Task) -> tuple[bytes, ...] | None:
-        """The reference images' bytes, read before anything is marked; None when one is gone."""
+    async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
+        """The reference images' bytes, read before anything is marked; the error when one is gone."""
         found: list[bytes] = []
-        for reference in task.request.references:
+        for place, reference in enumerate(task.request.references):
             if reference.kind is not ReferenceKind.STORED:
                 continue  # links are the provider's to read
             key = reference.value
             stored = await until_kept(lambda key=key: self._outputs.get(key))  # type: ignore[misc]
             if stored is None:
-                return None
+                return reference_gone(place)
             found.append(stored.data)
         return tuple(found)
 

@@ -20,18 +20,25 @@ def understand(error: Exception, *, paid: bool, timeout_s: float) -> Failure:
         retry_after = error.retry_after_s
         return Failure(
             outcome=_OUTCOMES[error.sent],
-            error=TaskError(reason=error.reason, message=error.message, retryable=error.retryable),
+            error=TaskError(
+                reason=error.reason,
+                message=error.message,
+                retryable=error.retryable,
+                metadata=error.metadata,
+            ),
             paid=paid,
             retry_after_ms=None if retry_after is None else int(retry_after * 1000),
             no_capacity=error.no_capacity,
         )
     if isinstance(error, TimeoutError):
         text, reason = f"The provider did not answer within {timeout_s:g} s.", Reason.PROVIDER_TIMEOUT
+        metadata = {"timeout_seconds": f"{timeout_s:g}"}
     else:
+        metadata = {}
         text, reason = "The attempt failed in a way it should not have.", Reason.INTERNAL_ERROR
     return Failure(
         outcome=AttemptOutcome.IN_DOUBT,
-        error=TaskError(reason=reason, message=text, retryable=True),
+        error=TaskError(reason=reason, message=text, retryable=True, metadata=metadata),
         paid=paid,
     )
 
@@ -45,9 +52,10 @@ def nothing_made() -> TaskError:
     )
 
 
-def reference_gone() -> TaskError:
-    """The error of a task whose reference image is no longer stored."""
+def reference_gone(place: int) -> TaskError:
+    """The error of a task whose reference image at this place is no longer stored."""
     return TaskError(
         reason=Reason.REFERENCE_UNAVAILABLE,
         message="A reference image of the request is no longer stored. Send it again with a new request.",
+        metadata={"field": f"reference_images[{place}]"},
     )

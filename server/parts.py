@@ -1,0 +1,174 @@
+"""What every process has, opened in order: side port, catalogue, stores, queue; and the watch over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from server.domain.catalogue import Catalogue
+from server.domain.errors import ModelNotFound, Reason, StoreUnavailable
+from server.domain.routing import LOCAL
+from server.health import Health
+from server.metrics import Metrics
+from server.ports import OutputStore, QueueStats, QueueUnavailable, TaskStore
+from server.providers.catalogue import CatalogueError, load_catalogue
+from server.queue.connection import UnsuitableRedis
+from server.queue.task_queue import RedisTaskQueue
+from server.settings import Settings
+from server.side_port import SidePort
+from server.store.connect import open_outputs, open_store
+from server.store.sqlite_file import IncompatibleStore
+
+HOST = "0.0.0.0"  # noqa: S104 - a service for other machines
+WATCH_S = 1.0
+STORE_RETRY_S = 1.0
+
+T = TypeVar("T")
+
+
+class StartError(Exception):
+    """This process cannot start: the text names the setting and what is expected."""
+
+
+class StoppedWhileStarting(Exception):
+    """A stop was asked for before everything was open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every process has."""
+
+    catalogue: Catalogue
+    metrics: Metrics
+    health: Health
+    side: SidePort
+    http_port: int
+    store: TaskStore
+    outputs: OutputStore
+    queue: RedisTaskQueue
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> AsyncIterator[Parts]:
+    """Open everything, the side port first: a process that waits for its store is alive and says so."""
+    catalogue = _catalogue(settings)
+    metrics = Metrics(
+        app=settings.app_name,
+        version=settings.app_version,
+        role=role,
+        models=[model.id for model in catalogue.models],
+        providers=[LOCAL],
+        reasons=[
+            Reason.PROVIDER_UNAVAILABLE,
+            Reason.PROVIDER_TIMEOUT,
+            Reason.PROVIDER_REJECTED,
+            Reason.PROVIDER_MISCONFIGURED,
+            Reason.REFERENCE_UNAVAILABLE,
+            Reason.INTERNAL_ERROR,
+        ],
+    )
+    health = Health()
+    side = SidePort(health=health, metrics=metrics)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(side.stop)
+        http_port = await listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
+        store = await _opened("STORE_URL", open_store, settings.store_url, stop)
+        stack.push_async_callback(store.aclose)
+        outputs = await _opened("OUTPUT_URL", open_outputs, settings.outputs, stop)
+        stack.push_async_callback(outputs.aclose)
+        queue = await _opened("REDIS_URL", RedisTaskQueue.connect, settings.redis_url, stop)
+        stack.push_async_callback(queue.aclose)
+        yield Parts(
+            catalogue=catalogue,
+            metrics=metrics,
+            health=health,
+            side=side,
+            http_port=http_port,
+            store=store,
+            outputs=outputs,
+            queue=queue,
+        )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    """The catalogue, with the settings that name something in it checked against it. Raises StartError."""
+    try:
+        catalogue = load_catalogue()
+        catalogue.find(settings.image_model)
+    except CatalogueError as error:
+        raise StartError(str(error)) from error
+    except ModelNotFound as error:
+        raise StartError(f"IMAGE_MODEL: {error}") from error
+    if not any(model.sizes.resolve(settings.image_default_size) for model in catalogue.models):
+        raise StartError(
+            f"IMAGE_DEFAULT_SIZE: no model takes {settings.image_default_size!r}; expected a label like 2K, "
+            "or WIDTHxHEIGHT in pixels"
+        )
+    return catalogue
+
+
+async def _opened(setting: str, opening: Callable[[str], Awaitable[T]], url: str, stop: asyncio.Event) -> T:
+    """Open a store; one that is away is waited for, one that must not be used is a StartError."""
+    while True:
+        try:
+            return await opening(url)
+        except StoreUnavailable as error:
+            structlog.get_logger(__name__).warning("waiting for a store", setting=setting, error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_RETRY_S):
+                    await stop.wait()
+                raise StoppedWhileStarting from error
+        except (UnsuitableRedis, IncompatibleStore, ValueError) as error:
+            raise StartError(f"{setting}: {error}") from error
+
+
+async def listen(starting: Awaitable[int], setting: str, port: int) -> int:
+    try:
+        return await starting
+    except (OSError, RuntimeError) as error:  # aiohttp's and grpc's words for a port in use
+        raise StartError(f"{setting}: port {port} cannot be bound; set {setting} to a free one") from error
+
+
+async def watch(parts: Parts) -> None:
+    """Look at store and Redis once a second, for probes, metrics and people."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        await check(parts)
+
+
+async def check(parts: Parts) -> None:
+    metrics, health = parts.metrics, parts.health
+    store, stats = await asyncio.gather(_store_answers(parts), _queue_stats(parts))
+    health.set(store=store, redis=stats is not None)
+    metrics.store_up.set(store)
+    metrics.redis_up.set(stats is not None)
+    if stats is not None:
+        metrics.queue_tasks.labels("ready").set(stats.ready)
+        metrics.queue_tasks.labels("leased").set(stats.leased)
+        metrics.queue_tasks.labels("delayed").set(stats.delayed)
+        metrics.oldest_ready_age.set((stats.oldest_ready_ms or 0) / 1000)
+
+
+async def _store_answers(parts: Parts) -> bool:
+    try:
+        await parts.store.ping()
+    except StoreUnavailable as error:
+        if parts.health.store:
+            structlog.get_logger(__name__).error("the task store does not answer", error=str(error))
+        return False
+    return True
+
+
+async def _queue_stats(parts: Parts) -> QueueStats | None:
+    try:
+        return await parts.queue.stats()
+    except QueueUnavailable as error:
+        if parts.health.redis:
+            structlog.get_logger(__name__).error("Redis does not answer", error=str(error))
+        return None

@@ -21,7 +21,8 @@ HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TASK_SERVICE = task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
 
 OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # Somewhat more than is allowed, so that the refusal is ours and says what is allowed.
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + 4 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     # Clients that wait ping every 30 s; the defaults would end their calls for "excess pings".
     ("grpc.keepalive_time_ms", 30_000),

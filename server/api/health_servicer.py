@@ -44,11 +44,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         with self._health.watching(changed.set):
             while True:
                 changed.clear()
+                last = self._health.draining  # told below: a drain that begins meanwhile gets its own turn
                 if request.service in self._services:
                     yield self._answer()
                 else:
                     yield pb.HealthCheckResponse(status=pb.HealthCheckResponse.SERVICE_UNKNOWN)
-                if self._health.draining:
+                if last:
                     return
                 await changed.wait()
 

@@ -20,7 +20,8 @@ from google.protobuf.message import DecodeError
 from ulid import ULID
 
 from server.api.status import INTERNAL_TEXT, describe
-from server.domain.errors import Reason, ServiceError
+from server.domain.errors import InvalidRequest, Reason, ServiceError, Violation
+from server.domain.request import MAX_REQUEST_BYTES
 from server.metrics import Metrics
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -199,6 +200,9 @@ def _parser(method: str, handler: Handler) -> Callable[[bytes], Any]:
         message = ""
 
     def checked(raw: bytes) -> Any:
+        if len(raw) > MAX_REQUEST_BYTES:
+            size = f"the request has {len(raw):,} bytes; allowed: {MAX_REQUEST_BYTES >> 20} MiB in all"
+            raise InvalidRequest([Violation(field="reference_images", description=size)])
         try:
             return parse(raw)
         except (DecodeError, UnicodeDecodeError, ValueError) as error:

@@ -15,7 +15,7 @@ DOMAIN = "sia.api"
 """`ErrorInfo.domain` of every error."""
 
 MAX_MESSAGE_CHARS = 600
-MAX_VIOLATIONS_BYTES = 3_000
+MAX_VIOLATIONS_BYTES = 3_700
 """Trailers above 8 KiB are refused by many peers, as RESOURCE_EXHAUSTED: the answer would lie."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]

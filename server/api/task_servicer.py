@@ -10,7 +10,8 @@ from task.v1 import task_service_pb2_grpc
 
 from server.api import convert
 from server.api.deadlines import seconds_to_answer
-from server.domain.errors import InvalidRequest, Violation
+from server.domain.admission import check_task_id
+from server.domain.errors import Violation
 from server.service.tasks import TaskService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -28,23 +29,18 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
         unknown = convert.unknown_enum("view", request.view, pb.TaskView)
-        if unknown is not None:
-            raise InvalidRequest([unknown])
+        check_task_id(request.task_id, others=[unknown] if unknown is not None else [])
         task = await self._tasks.get(request.task_id)
         attempts = request.view != pb.TASK_VIEW_BASIC
         return pb.GetTaskResponse(task=convert.task(task, self._link, attempts=attempts))
 
     async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:  # noqa: N802
         wait_s = request.wait.ToNanoseconds() / 1e9 if request.HasField("wait") else MAX_WAIT_S
+        wrong = []
         if wait_s < 0:
-            raise InvalidRequest(
-                [
-                    Violation(
-                        field="wait",
-                        description=f"is {wait_s:g} s; allowed: 0 or more, capped at {MAX_WAIT_S:g} s",
-                    )
-                ]
-            )
+            description = f"is {wait_s:g} s; allowed: 0 or more, capped at {MAX_WAIT_S:g} s"
+            wrong.append(Violation(field="wait", description=description))
+        check_task_id(request.task_id, others=wrong)
         timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
         task = await self._tasks.get(request.task_id)
         task = await self._tasks.wait(task, timeout_s=timeout_s)

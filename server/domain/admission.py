@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from server.domain import request as limits
@@ -243,8 +243,11 @@ def _fit_to_model(
     return model.sizes.resolve(defaults.size) or (model.sizes.default, "")
 
 
-def check_task_id(task_id: str) -> None:
-    """Raise InvalidRequest for an id that no task can have been given by any service."""
+def check_task_id(task_id: str, *, others: Sequence[Violation] = ()) -> None:
+    """Raise InvalidRequest for an id that no task can have, together with the request's other violations."""
+    found = list(others)
     if not 1 <= len(task_id) <= limits.MAX_ID_CHARS:
         description = f"must have 1 to {limits.MAX_ID_CHARS} characters, has {len(task_id)}"
-        raise InvalidRequest([Violation(field="task_id", description=description)])
+        found.append(Violation(field="task_id", description=description))
+    if found:
+        raise InvalidRequest(found)

@@ -259,13 +259,14 @@ class TaskService:
     async def changes(
         self, task: Task, *, timeout_s: float, heartbeat_s: float | None = None
     ) -> AsyncIterator[Task]:
-        """The task as given, at every change seen, and at its end or when the time is up; then stops.
+        """The task as given, then whenever an image is made or fails, at its end, and when the time is up.
 
-        With `heartbeat_s` it is also yielded, unchanged, when nothing happened for so long. While the store
-        is away the wait goes on. Raises Draining when this process cannot wait any longer.
+        With `heartbeat_s` it is also yielded, as it stands, when nothing of that happened for so long. While
+        the store is away the wait goes on. Raises Draining when this process cannot wait any longer.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        stirred = loop.time()
+        deadline = stirred + timeout_s
         with self._waits.subscribe(task.id) as changed:
             changed.set()  # it may have changed between its reading and the subscription
             yield task
@@ -276,7 +277,7 @@ class TaskService:
                         task_id=task.id,
                         retry_after_s=1.0,
                     )
-                pause = min(left, heartbeat_s or left)
+                pause = min(left, stirred + heartbeat_s - loop.time()) if heartbeat_s else left
                 if task.state is TaskState.PENDING:  # wake at the end of its ttl, to see it expire
                     pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)
                 try:
@@ -289,9 +290,13 @@ class TaskService:
                 if seen is None:
                     await asyncio.sleep(min(AWAY_PAUSE_S, max(0.0, deadline - loop.time())))
                     changed.set()
-                if heartbeat_s or (seen is not None and seen.revision != task.revision):
-                    yield seen or task
+                happened = seen is not None and _outcomes(seen) != _outcomes(task)
                 task = seen or task
+                if happened or (heartbeat_s and loop.time() >= stirred + heartbeat_s):
+                    stirred = loop.time()
+                    yield task
+            if not task.state.terminal:
+                yield task
 
     async def _seen(self, task: Task) -> Task | None:
         """The task as it stands now; None while the store does not say."""
@@ -299,6 +304,10 @@ class TaskService:
             return await self.get(task.id)
         except StoreUnavailable:
             return None
+
+
+def _outcomes(task: Task) -> tuple[int, int, bool]:
+    return len(task.images), len(task.failures), task.state.terminal
 
 
 def _may_be_ours(task_id: str) -> bool:

@@ -12,7 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from server.ports import StoredObject
 from server.store.batching import unavailable
 from server.store.fields import Document
-from server.store.mongo_client import answer_within, open_database
+from server.store.mongo_client import answer_within, close, open_database
 from server.store.outputs import check_key, check_media_type
 
 BUCKET = "outputs"
@@ -85,4 +85,4 @@ class GridFsOutputStore:
 
     async def aclose(self) -> None:
         """See OutputStore."""
-        await self._client.close()
+        await close(self._client)

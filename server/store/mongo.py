@@ -33,7 +33,7 @@ from server.store.mongo_batches import (
     new_token,
     update_each,
 )
-from server.store.mongo_client import answer_within, open_database, send_twice
+from server.store.mongo_client import answer_within, close, open_database, send_twice
 
 Result = TypeVar("Result")
 
@@ -79,7 +79,7 @@ class MongoTaskStore:
                 # For pages of live tasks: two ranges of it, each in order of id, are merged.
                 await database["tasks"].create_index([("state", 1), ("_id", 1)])
         except BaseException:
-            await database.client.close()
+            await close(database.client)
             raise
         return cls(database, timeout_s=timeout_s)
 
@@ -197,7 +197,7 @@ class MongoTaskStore:
         """See TaskStore."""
         for batcher in (self._inserts, self._writes, self._reads, self._claims, self._lookups):
             await batcher.aclose()
-        await self._client.close()
+        await close(self._client)
 
     # --- batches ---
 

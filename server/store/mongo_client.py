@@ -31,6 +31,8 @@ from server.store.fields import Document
 Result = TypeVar("Result")
 
 DEFAULT_DATABASE = "imagegen"
+CLOSE_TIMEOUT_S = 1.0
+"""For the driver's good-bye to the server, which may be away."""
 HEARTBEAT_TIMEOUT_S = 10.0
 """A heartbeat unanswered for so long breaks off whatever is under way: more than any one operation takes."""
 
@@ -62,7 +64,7 @@ def open_database(url: str, *, timeout_s: float) -> AsyncDatabase[Document]:
     Whatever the URL says: reads go to the primary and see only what no failover can undo, a write is
     acknowledged when a majority has it in its journal, and every operation ends within `timeout_s`. The
     driver repeats no write by itself: on a standalone server it could not, and `send_twice` does it on
-    all. Raises ValueError for a URL that cannot be one. `database.client` is to be closed.
+    all. Raises ValueError for a URL that cannot be one. `database.client` is to be given to `close`.
     """
     timeout_ms = round(timeout_s * 1000)
     try:
@@ -86,6 +88,12 @@ def open_database(url: str, *, timeout_s: float) -> AsyncDatabase[Document]:
             "not a MongoDB URL that can be used: expected mongodb://host:27017/database, user and password "
             "percent-encoded, options as in the MongoDB manual"
         ) from None
+
+
+async def close(client: AsyncMongoClient[Document]) -> None:
+    """Let go of all connections, also of a server that no longer answers."""
+    with pymongo.timeout(CLOSE_TIMEOUT_S):
+        await client.close()
 
 
 @asynccontextmanager

@@ -1,0 +1,156 @@
+"""A caller that runs out of time never harms its task, and always learns its id."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_PENDING
+from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
+
+from tests.integration.api.deployment import Deployment, called, deployed
+from tests.integration.api.refusals import DETAILS, read_refusal, refusal_of, refusal_of_stream
+from tests.integration.api.requests import image, sequence, ttl
+from tests.integration.api.synchronous import DEADLINE_S
+from tests.stack import Calls
+
+SHORT_DEADLINE_S = 0.2
+IN_A_ROW = 20
+IN_A_ROW_WITHIN_S = 60.0
+
+
+async def state_of(calls: Calls, task_id: str) -> int:
+    return (await calls.tasks.GetTask(GetTaskRequest(task_id=task_id))).task.state
+
+
+async def named_by_short_call(calls: Calls, seed: int) -> str:
+    """The task that a call of 200 ms names in its error; empty for a bare cut, which names none."""
+    start = time.monotonic()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await calls.images.GenerateImage(image(seed=seed), timeout=SHORT_DEADLINE_S)
+    assert time.monotonic() - start >= SHORT_DEADLINE_S * 0.8, "it waits while there is time"
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    if DETAILS not in dict(error.value.trailing_metadata() or ()):
+        return ""
+    refusal = read_refusal(error.value)
+    assert refusal.reason == "WAIT_EXPIRED"
+    task_id = refusal.trailers["task-id"]
+    assert refusal.metadata["task_id"] == task_id
+    assert task_id in refusal.text
+    assert "WaitTask" in refusal.text, "it says what to do next"
+    return task_id
+
+
+@pytest.mark.xdist_group("api-deadlines")
+async def test_a_short_deadline_names_the_task_every_time_and_the_task_goes_on() -> None:
+    """20 of 20. The server has 20 ms for its answer; a busy machine can take them, so the count starts anew.
+
+    A server that answers at the deadline itself is cut every other time and never comes to 20 in a row.
+    """
+    with deployed() as deployment:
+        async with called(deployment) as calls:
+            ids: list[str] = []
+            async with asyncio.timeout(IN_A_ROW_WITHIN_S):
+                while len(ids) < IN_A_ROW:
+                    task_id = await named_by_short_call(calls, seed=len(ids))
+                    ids = [*ids, task_id] if task_id else []
+            assert len(set(ids)) == IN_A_ROW
+
+            deployment.stack.start("worker")
+            for seed, task_id in enumerate(ids):
+                task = await calls.ended(task_id)
+                assert task.state == TASK_STATE_COMPLETED
+                assert task.image.images[0].seed == seed
+
+
+@pytest.mark.xdist_group("api-working")
+async def test_a_task_that_takes_longer_than_the_deadline_is_fetched_afterwards(
+    working: Deployment, worked: Calls
+) -> None:
+    request = sequence(size="2K", max_images=8, request_id="slow")
+    refusal = await refusal_of(worked.images.GenerateSequentialImages(request, timeout=DEADLINE_S))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
+    task = await worked.ended(refusal.trailers["task-id"])
+    assert task.state == TASK_STATE_COMPLETED
+    assert len(task.image.images) == 8
+    assert [attempt.number for attempt in task.attempts] == [1], "nobody cancelled it, nobody repeated it"
+    again = await worked.images.GenerateSequentialImages(request)
+    assert again.task_id == task.task_id
+
+
+@pytest.mark.xdist_group("api-queueing")
+async def test_a_stream_that_runs_out_of_time_names_its_task_too(calls: Calls) -> None:
+    stream = calls.images.StreamSequentialImages(sequence(), timeout=DEADLINE_S)
+    refusal = await refusal_of_stream(stream)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
+    assert await state_of(calls, refusal.trailers["task-id"]) == TASK_STATE_PENDING
+
+
+@pytest.mark.xdist_group("api-deadlines")
+async def test_without_a_deadline_the_server_sets_one() -> None:
+    with deployed(SYNC_WAIT_MAX_SECONDS="1") as deployment:
+        async with called(deployment) as calls:
+            start = time.monotonic()
+            for refusal in await asyncio.gather(
+                refusal_of(calls.images.GenerateImage(image())),
+                refusal_of(calls.images.GenerateSequentialImages(sequence(), timeout=60)),
+                refusal_of_stream(calls.images.StreamSequentialImages(sequence())),
+            ):
+                assert 0.9 <= time.monotonic() - start < 10
+                assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
+                assert await state_of(calls, refusal.trailers["task-id"]) == TASK_STATE_PENDING
+
+
+@pytest.mark.xdist_group("api-queueing")
+async def test_wait_task_answers_with_the_task_as_it_stands(calls: Calls) -> None:
+    task_id = (await calls.images.GenerateImageAsync(image())).task_id
+
+    async def waits(wait_s: int | None, *, timeout_s: float, at_least_s: float) -> None:
+        request = WaitTaskRequest(task_id=task_id, wait=None if wait_s is None else Duration(seconds=wait_s))
+        start = time.monotonic()
+        task = (await calls.tasks.WaitTask(request, timeout=timeout_s)).task
+        assert time.monotonic() - start >= at_least_s
+        assert (task.task_id, task.state) == (task_id, TASK_STATE_PENDING)
+
+    await asyncio.gather(
+        waits(0, timeout_s=10.0, at_least_s=0.0),
+        waits(1, timeout_s=10.0, at_least_s=0.9),
+        waits(None, timeout_s=DEADLINE_S, at_least_s=DEADLINE_S * 0.8),
+        waits(3600, timeout_s=DEADLINE_S, at_least_s=DEADLINE_S * 0.8),
+    )
+
+
+@pytest.mark.xdist_group("api-queueing")
+async def test_a_ttl_that_ends_ends_the_task_and_every_wait_for_it(calls: Calls) -> None:
+    task_id = (await calls.images.GenerateImageAsync(image(options=ttl(1)))).task_id
+    waited, refusal = await asyncio.gather(
+        calls.tasks.WaitTask(WaitTaskRequest(task_id=task_id), timeout=30),
+        refusal_of(calls.images.GenerateImage(image(options=ttl(1)), timeout=30)),
+    )
+    assert waited.task.state == TASK_STATE_FAILED
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "TASK_EXPIRED")
+    assert await state_of(calls, refusal.trailers["task-id"]) == TASK_STATE_FAILED
+
+
+@pytest.mark.xdist_group("api-queueing")
+async def test_a_stream_reports_progress_only_when_there_was_nothing_for_15_s(
+    queueing: Deployment, calls: Calls
+) -> None:
+    stream = calls.images.StreamSequentialImages(sequence(options=ttl(2)), timeout=30)
+    seen: list[str | None] = []
+
+    async def events() -> AsyncIterator[str]:
+        async for event in stream:
+            seen.append(event.WhichOneof("event"))
+            if event.task_id:
+                queueing.announce(event.task_id)  # wakes the stream, although nothing has changed
+            yield seen[-1] or ""
+
+    refusal = await refusal_of_stream(events())
+    assert refusal.reason == "TASK_EXPIRED"
+    assert seen == ["task_id", "task"]

@@ -108,12 +108,12 @@ type: $(DEV) ## Check types, strictly, over code and tests
 
 .PHONY: test
 test: lint type ## Install what is needed and check everything
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone -s tests/distributed
 
 .PHONY: test-coverage
 test-coverage: $(DEV) ## Run the tests and report which lines they reach
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine

@@ -73,12 +73,13 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         with about(task):
             yield pb.StreamSequentialImagesResponse(task_id=task.id)
             sent: set[int] = set()
-            begun = False
+            begun = False  # and from then on an unchanged task is a heartbeat
             wait_s = seconds_to_answer(context, self._sync_wait_max_s)
             async for seen in self._tasks.changes(task, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
+                heartbeat = begun and seen.revision == task.revision
                 task = seen
                 events = _new_events(task, sent, self._link)
-                if begun and not events and not task.state.terminal:
+                if heartbeat:
                     events.append(pb.StreamSequentialImagesResponse(progress=convert.progress(task)))
                 for event in events:
                     yield event

@@ -259,9 +259,9 @@ class TaskService:
     async def changes(
         self, task: Task, *, timeout_s: float, heartbeat_s: float | None = None
     ) -> AsyncIterator[Task]:
-        """The task as given, then whenever an image is made or fails, at its end, and when the time is up.
+        """The task as given and at every change seen, until its end or until the time is up.
 
-        With `heartbeat_s` it is also yielded, as it stands, when nothing of that happened for so long. While
+        With `heartbeat_s` it is also yielded, unchanged, when no image was made or failed for so long. While
         the store is away the wait goes on. Raises Draining when this process cannot wait any longer.
         """
         loop = asyncio.get_running_loop()
@@ -290,13 +290,14 @@ class TaskService:
                 if seen is None:
                     await asyncio.sleep(min(AWAY_PAUSE_S, max(0.0, deadline - loop.time())))
                     changed.set()
-                happened = seen is not None and _outcomes(seen) != _outcomes(task)
-                task = seen or task
-                if happened or (heartbeat_s and loop.time() >= stirred + heartbeat_s):
+                before, task = task, seen or task
+                if task.revision != before.revision:
+                    if _outcomes(task) != _outcomes(before):
+                        stirred = loop.time()
+                    yield task
+                elif heartbeat_s and loop.time() >= stirred + heartbeat_s:
                     stirred = loop.time()
                     yield task
-            if not task.state.terminal:
-                yield task
 
     async def _seen(self, task: Task) -> Task | None:
         """The task as it stands now; None while the store does not say."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from typing import Self
+from collections.abc import Awaitable, Callable
+from typing import Self, TypeVar
 
 from gridfs import AsyncGridFSBucket
 from gridfs.errors import CorruptGridFile, FileExists, NoFile
-from pymongo.asynchronous.database import AsyncDatabase
 
 from server.ports import StoredObject
 from server.store.batching import unavailable
-from server.store.fields import Document
-from server.store.mongo_client import answer_within, close, open_database
+from server.store.mongo_client import Database
 from server.store.outputs import check_key, check_media_type
+
+Result = TypeVar("Result")
 
 BUCKET = "outputs"
 LOOK_UP_TIMEOUT_S = 1.2
@@ -33,20 +34,18 @@ class GridFsOutputStore:
     a range of ids finds them together with the files of a task.
     """
 
-    def __init__(self, database: AsyncDatabase[Document], *, timeout_s: float = TIMEOUT_S) -> None:
-        self._client = database.client
-        self._files = database[BUCKET]["files"]
-        self._bucket = AsyncGridFSBucket(database, bucket_name=BUCKET)
+    def __init__(self, database: Database, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._database = database
+        self._files = database.database[BUCKET]["files"]
+        self._bucket = AsyncGridFSBucket(database.database, bucket_name=BUCKET)
         self._timeout_s = timeout_s
 
     @classmethod
     async def connect(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Self:
         """Connect, and make the index if need be. Raises ValueError for a bad URL, StoreUnavailable."""
-        database = open_database(url, timeout_s=timeout_s)
-        store = cls(database, timeout_s=timeout_s)
+        store = cls(Database(url, timeout_s=timeout_s), timeout_s=timeout_s)
         try:
-            async with answer_within(LOOK_UP_TIMEOUT_S):
-                await store._files.create_index("filename", unique=True)
+            await store._look_up(lambda: store._files.create_index("filename", unique=True))
         except BaseException:
             await store.aclose()
             raise
@@ -56,27 +55,15 @@ class GridFsOutputStore:
         """See OutputStore. Raises ValueError as `check_key` and `check_media_type` do."""
         check_key(key)
         check_media_type(key, mime_type)
-        async with answer_within(LOOK_UP_TIMEOUT_S):
-            if await self._files.find_one({"filename": key}, ["_id"]) is not None:
-                return
-        upload = self._bucket.open_upload_stream_with_id(
-            f"{key}:{secrets.token_hex(8)}", key, metadata={"mime_type": mime_type}
-        )
-        async with answer_within(self._timeout_s):
-            try:
-                await upload.write(data)
-                await upload.close()
-            except FileExists:
-                await upload.abort()  # of our own chunks: another upload of this key was first
+        if await self._look_up(lambda: self._files.find_one({"filename": key}, ["_id"])) is None:
+            await self._database.run(lambda: self._upload(key, data, mime_type), timeout_s=self._timeout_s)
 
     async def get(self, key: str) -> StoredObject | None:
         """See OutputStore. Raises ValueError as `check_key` does."""
         check_key(key)
         try:
-            async with answer_within(LOOK_UP_TIMEOUT_S):
-                file = await self._bucket.open_download_stream_by_name(key)
-            async with answer_within(self._timeout_s):
-                data = await file.read()
+            file = await self._look_up(lambda: self._bucket.open_download_stream_by_name(key))
+            data = await self._database.run(file.read, timeout_s=self._timeout_s)
         except NoFile:
             return None
         except CorruptGridFile as error:
@@ -85,4 +72,17 @@ class GridFsOutputStore:
 
     async def aclose(self) -> None:
         """See OutputStore."""
-        await close(self._client)
+        await self._database.aclose()
+
+    async def _look_up(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._database.run(operation, timeout_s=LOOK_UP_TIMEOUT_S)
+
+    async def _upload(self, key: str, data: bytes, mime_type: str) -> None:
+        upload = self._bucket.open_upload_stream_with_id(
+            f"{key}:{secrets.token_hex(8)}", key, metadata={"mime_type": mime_type}
+        )
+        try:
+            await upload.write(data)
+            await upload.close()
+        except FileExists:
+            await upload.abort()  # of our own chunks: another upload of this key was first

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Self, TypeVar
 
-from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from server.domain.life import Write
@@ -33,7 +33,7 @@ from server.store.mongo_batches import (
     new_token,
     update_each,
 )
-from server.store.mongo_client import answer_within, close, open_database, send_twice
+from server.store.mongo_client import Database
 
 Result = TypeVar("Result")
 
@@ -57,11 +57,11 @@ class MongoTaskStore:
     After StoreUnavailable the same `Write` object may be given again, and counts as the same write.
     """
 
-    def __init__(self, database: AsyncDatabase[Document], *, timeout_s: float = TIMEOUT_S) -> None:
-        self._client = database.client
-        self._tasks = database["tasks"]
-        self._request_ids = database["request_ids"]
-        self._workers = database["workers"]
+    def __init__(self, database: Database, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._database = database
+        self._tasks = database.database["tasks"]
+        self._request_ids = database.database["request_ids"]
+        self._workers = database.database["workers"]
         self._timeout_s = timeout_s
         self._unsettled: dict[int, tuple[Write, str]] = {}
         self._inserts = Batcher(self._flush_inserts, name="inserts", timeout_s=timeout_s)
@@ -73,15 +73,15 @@ class MongoTaskStore:
     @classmethod
     async def connect(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Self:
         """Connect, and make the index if need be. Raises ValueError for a bad URL, StoreUnavailable."""
-        database = open_database(url, timeout_s=timeout_s)
+        database = Database(url, timeout_s=timeout_s)
+        store = cls(database, timeout_s=timeout_s)
         try:
-            async with answer_within(timeout_s):
-                # For pages of live tasks: two ranges of it, each in order of id, are merged.
-                await database["tasks"].create_index([("state", 1), ("_id", 1)])
+            # For pages of live tasks: two ranges of it, each in order of id, are merged.
+            await store._run(lambda: store._tasks.create_index([("state", 1), ("_id", 1)]))
         except BaseException:
-            await close(database.client)
+            await database.aclose()
             raise
-        return cls(database, timeout_s=timeout_s)
+        return store
 
     # --- tasks ---
 
@@ -131,9 +131,8 @@ class MongoTaskStore:
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
         """See TaskStore."""
         live = {"state": {"$in": sorted(LIVE_STATES)}, "_id": {"$gt": after}}
-        async with answer_within(self._timeout_s):
-            page = self._tasks.find(live, LIVE_FIELDS, sort=[("_id", 1)], limit=limit, batch_size=limit)
-            return [decode_live(document) for document in await page.to_list()]
+        page = self._tasks.find(live, LIVE_FIELDS, sort=[("_id", 1)], limit=limit, batch_size=limit)
+        return [decode_live(document) for document in await self._run(page.to_list)]
 
     # --- request ids ---
 
@@ -163,8 +162,7 @@ class MongoTaskStore:
 
     async def workers(self) -> Sequence[WorkerRow]:
         """See TaskStore."""
-        async with answer_within(self._timeout_s):
-            rows = await self._workers.find({}, ["beat", "lost"], sort=[("_id", 1)]).to_list()
+        rows = await self._run(self._workers.find({}, ["beat", "lost"], sort=[("_id", 1)]).to_list)
         return [WorkerRow(id=row["_id"], beat=row["beat"], lost=row["lost"]) for row in rows]
 
     async def declare_lost(self, worker_id: str, *, beat: int) -> bool:
@@ -177,7 +175,7 @@ class MongoTaskStore:
             token_path=VERDICT_PATH,
             token=token,
         )
-        (result,) = await update_each(self._workers, [verdict], timeout_s=self._timeout_s)
+        (result,) = await update_each(self._database, self._workers, [verdict], timeout_s=self._timeout_s)
         return result is True
 
     async def remove_worker(self, worker_id: str) -> None:
@@ -188,8 +186,7 @@ class MongoTaskStore:
 
     async def ping(self) -> None:
         """See TaskStore. Asks the server that our writes would go to whether it takes them."""
-        async with answer_within(self._timeout_s):
-            hello = await self._client.admin.command("hello")
+        hello = await self._run(self._database.hello)
         if not hello.get("isWritablePrimary"):
             raise unavailable("The task store has no primary that takes writes.")
 
@@ -197,19 +194,18 @@ class MongoTaskStore:
         """See TaskStore."""
         for batcher in (self._inserts, self._writes, self._reads, self._claims, self._lookups):
             await batcher.aclose()
-        await close(self._client)
+        await self._database.aclose()
 
     # --- batches ---
 
     async def _flush_inserts(self, inserts: Sequence[Insert], timeout_s: float) -> list[bool | Exception]:
-        return await insert_each(self._tasks, inserts, timeout_s=timeout_s)
+        return await insert_each(self._database, self._tasks, inserts, timeout_s=timeout_s)
 
     async def _flush_writes(self, updates: Sequence[Update], timeout_s: float) -> list[bool | Exception]:
-        return await update_each(self._tasks, updates, timeout_s=timeout_s)
+        return await update_each(self._database, self._tasks, updates, timeout_s=timeout_s)
 
     async def _flush_reads(self, task_ids: Sequence[str], timeout_s: float) -> list[Task | None]:
-        async with answer_within(timeout_s):
-            found = await find_each(self._tasks, task_ids)
+        found = await self._database.run(partial(find_each, self._tasks, task_ids), timeout_s=timeout_s)
         tasks = {task_id: decode_task(document) for task_id, document in found.items()}
         return [tasks.get(task_id) for task_id in task_ids]
 
@@ -230,25 +226,25 @@ class MongoTaskStore:
                 rows[place] = _row_of(held) if held is not None else error
             return rows
 
-        return await send_twice(claim, again=claim, timeout_s=timeout_s)
+        return await self._database.run_twice(claim, again=claim, timeout_s=timeout_s)
 
     async def _flush_lookups(self, keys: Sequence[str], timeout_s: float) -> list[RequestIdRow | None]:
-        async with answer_within(timeout_s):
-            found = await find_each(self._request_ids, keys)
+        found = await self._database.run(partial(find_each, self._request_ids, keys), timeout_s=timeout_s)
         return [_row_of(found[key]) if key in found else None for key in keys]
 
     async def _find(
         self, task_ids: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Document]:
-        async with answer_within(self._timeout_s):
-            return await find_each(self._tasks, task_ids, fields)
+        return await self._run(partial(find_each, self._tasks, task_ids, fields))
 
     async def _took_place(self, update: Update) -> bool:
-        async with answer_within(self._timeout_s):
-            return (await carry_token(self._tasks, [update]))[0]
+        return (await self._run(partial(carry_token, self._tasks, [update])))[0]
+
+    async def _run(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        return await self._database.run(operation, timeout_s=self._timeout_s)
 
     async def _send_twice(self, send: Callable[[], Awaitable[Result]]) -> Result:
-        return await send_twice(send, again=send, timeout_s=self._timeout_s)
+        return await self._database.run_twice(send, again=send, timeout_s=self._timeout_s)
 
 
 def _update_of(write: Write, token: str) -> Update:

@@ -19,7 +19,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 
 from server.store.fields import Document
-from server.store.mongo_client import item_errors, send_twice
+from server.store.mongo_client import Database, item_errors
 
 Collection = AsyncCollection[Document]
 
@@ -54,18 +54,18 @@ def encoded(document: Mapping[str, Any]) -> RawBSONDocument:
 
 
 async def insert_each(
-    collection: Collection, inserts: Sequence[Insert], *, timeout_s: float
+    database: Database, collection: Collection, inserts: Sequence[Insert], *, timeout_s: float
 ) -> list[bool | Exception]:
     """Whether each document is there by this very insert, or what was wrong with it alone.
 
     Raises StoreUnavailable when that is not known within the time.
     """
     insert = partial(_insert, collection, inserts)
-    return await send_twice(insert, again=insert, timeout_s=timeout_s)
+    return await database.run_twice(insert, again=insert, timeout_s=timeout_s)
 
 
 async def update_each(
-    collection: Collection, updates: Sequence[Update], *, timeout_s: float
+    database: Database, collection: Collection, updates: Sequence[Update], *, timeout_s: float
 ) -> list[bool | Exception]:
     """Whether each update, and no other, took place, or what was wrong with it alone.
 
@@ -78,7 +78,7 @@ async def update_each(
     results: dict[int, bool | Exception] = {}
     for wave in _waves(updates):
         chosen = [updates[place] for place in wave]
-        answers = await send_twice(
+        answers = await database.run_twice(
             partial(_update, collection, chosen),
             again=partial(_update_again, collection, chosen),
             timeout_s=deadline - loop.time(),

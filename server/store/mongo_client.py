@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pymongo
 from pymongo import AsyncMongoClient, ReadPreference
@@ -58,80 +57,106 @@ _DUPLICATE = frozenset({11000, 11001, 12582})
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas' own for both
 
 
-def open_database(url: str, *, timeout_s: float) -> AsyncDatabase[Document]:
-    """The database that the URL names, `imagegen` if none; nothing is sent yet.
+class Database:
+    """One database, and the operations under way on it.
 
     Whatever the URL says: reads go to the primary and see only what no failover can undo, a write is
-    acknowledged when a majority has it in its journal, and every operation ends within `timeout_s`. The
-    driver repeats no write by itself: on a standalone server it could not, and `send_twice` does it on
-    all. Raises ValueError for a URL that cannot be one. `database.client` is to be given to `close`.
+    acknowledged when a majority has it in its journal, and every operation ends in time. The driver
+    repeats no write by itself: on a standalone server it could not, and `run_twice` does it on all.
     """
-    timeout_ms = round(timeout_s * 1000)
-    try:
-        client = AsyncMongoClient[Document](
-            url,
-            timeoutMS=timeout_ms,
-            serverSelectionTimeoutMS=timeout_ms,
-            socketTimeoutMS=timeout_ms,
-            connectTimeoutMS=round(HEARTBEAT_TIMEOUT_S * 1000),  # of an operation's own time it takes no more
-            retryWrites=False,
-        )
-        return client.get_default_database(
-            DEFAULT_DATABASE,
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
-    except (PyMongoError, ValueError, TypeError):
-        # The driver's own text may quote a part of the URL, which may hold a password.
-        raise ValueError(
-            "not a MongoDB URL that can be used: expected mongodb://host:27017/database, user and password "
-            "percent-encoded, options as in the MongoDB manual"
-        ) from None
 
-
-async def close(client: AsyncMongoClient[Document]) -> None:
-    """Let go of all connections, also of a server that no longer answers."""
-    with pymongo.timeout(CLOSE_TIMEOUT_S):
-        await client.close()
-
-
-@asynccontextmanager
-async def answer_within(timeout_s: float) -> AsyncIterator[None]:
-    """Turn "the store is away", or no answer in time, into StoreUnavailable; let what is our fault through.
-
-    After a StoreUnavailable nobody knows whether a write took place.
-    """
-    if timeout_s <= 0:  # which pymongo takes for no limit at all
-        raise unavailable()
-    try:
-        # pymongo's own limit also tells the server when to give up, but looks for a server in steps of 0.5 s.
-        async with asyncio.timeout(timeout_s):
-            with pymongo.timeout(timeout_s):
-                yield
-    except OperationFailure as error:
-        if _is_our_fault(error):
-            raise
-        raise unavailable(_reason(error)) from error
-    except (ConnectionFailure, ConfigurationError, InvalidOperation, TimeoutError) as error:
-        raise unavailable(_reason(error)) from error
-
-
-async def send_twice(
-    send: Callable[[], Awaitable[Result]], *, again: Callable[[], Awaitable[Result]], timeout_s: float
-) -> Result:
-    """What `send` returns within the time; or, when its outcome is unknown, what `again` then returns.
-
-    A timeout and a lost connection leave open whether the server did, or still will do, what it was told.
-    So what is sent must be harmless when done twice and late, and `again` must tell what came of it
-    either way. Raises StoreUnavailable.
-    """
-    async with answer_within(timeout_s):
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        """Nothing is sent yet. Raises ValueError for a URL that cannot be one."""
+        timeout_ms = round(timeout_s * 1000)
         try:
-            async with answer_within(timeout_s / 2):
-                return await send()
+            self._client = AsyncMongoClient[Document](
+                url,
+                timeoutMS=timeout_ms,
+                serverSelectionTimeoutMS=timeout_ms,
+                socketTimeoutMS=timeout_ms,
+                connectTimeoutMS=round(HEARTBEAT_TIMEOUT_S * 1000),  # an operation's own limit is shorter
+                retryWrites=False,
+            )
+            self.database: AsyncDatabase[Document] = self._client.get_default_database(
+                DEFAULT_DATABASE,
+                read_preference=ReadPreference.PRIMARY,
+                write_concern=WriteConcern(w="majority", j=True),
+                read_concern=ReadConcern("majority"),
+            )
+        except (PyMongoError, ValueError, TypeError):
+            # The driver's own text may quote a part of the URL, which may hold a password.
+            raise ValueError(
+                "not a MongoDB URL that can be used: expected mongodb://host:27017/database, user and "
+                "password percent-encoded, options as in the MongoDB manual"
+            ) from None
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, operation: Callable[[], Awaitable[Result]], *, timeout_s: float) -> Result:
+        """What the operation returns within the time; errors of our own making pass through.
+
+        Raises StoreUnavailable when the store is away or the time is over. Then, and when the caller is
+        cancelled, nobody knows whether a write took place, or will.
+        """
+        if timeout_s <= 0:  # which pymongo takes for no limit at all
+            raise unavailable()
+        # A task of its own, which nobody cancels: a task that is cancelled twice, by its caller and by a
+        # time limit, can leave the driver's pool locked for good (asyncio.wait_for, before Python 3.12).
+        # The driver's own limit ends it, if up to half a second late: it looks for servers in such steps.
+        task = asyncio.create_task(_limited(operation, timeout_s), name="MongoDB operation")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done():
+            raise unavailable()
+        try:
+            return task.result()
+        except OperationFailure as error:
+            if _is_our_fault(error):
+                raise
+            raise unavailable(_reason(error)) from error
+        except (ConnectionFailure, ConfigurationError, InvalidOperation) as error:
+            raise unavailable(_reason(error)) from error
+
+    async def run_twice(
+        self,
+        send: Callable[[], Awaitable[Result]],
+        *,
+        again: Callable[[], Awaitable[Result]],
+        timeout_s: float,
+    ) -> Result:
+        """What `send` returns within the time; or, when its outcome is unknown, what `again` then returns.
+
+        A timeout and a lost connection leave open whether the server did, or still will do, what it was
+        told. So what is sent must be harmless when done twice and late, and `again` must tell what came
+        of it either way. Raises StoreUnavailable.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        try:
+            return await self.run(send, timeout_s=timeout_s / 2)
         except StoreUnavailable:
-            return await again()
+            return await self.run(again, timeout_s=deadline - loop.time())
+
+    async def hello(self) -> Document:
+        """What the server that takes our writes says of itself."""
+        return await self._client.admin.command("hello")
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, and let go, also of a server that no longer answers."""
+        while self._running:
+            await asyncio.wait(self._running)
+        with pymongo.timeout(CLOSE_TIMEOUT_S):
+            await self._client.close()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: a caller that has left does not
+
+
+async def _limited(operation: Callable[[], Awaitable[Result]], timeout_s: float) -> Result:
+    with pymongo.timeout(timeout_s):
+        return await operation()
 
 
 def item_errors(error: BulkWriteError) -> dict[int, WriteError]:

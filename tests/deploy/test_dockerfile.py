@@ -54,7 +54,7 @@ def faults(text: str) -> list[str]:
         found.append("user not a number above 0")  # runAsNonRoot cannot judge a name
     if any(not copy.startswith("--from=builder ") for copy in values(final, "COPY") + values(final, "ADD")):
         found.append("final stage copies from the context")
-    if not any("constraints.txt" in run and "[server]" in run for run in values(every[0], "RUN")):
+    if not any("constraints.txt" in run and "[server" in run for run in values(every[0], "RUN")):
         found.append("versions not constrained")
     if values(final, "ENTRYPOINT") != ['["python", "-m", "server"]'] or values(final, "CMD") != ['["api"]']:
         found.append("not an exec form of python -m server api")  # a shell as PID 1 swallows SIGTERM

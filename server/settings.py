@@ -67,7 +67,8 @@ class Settings(BaseSettings):
         "json", description="`json` for machines, `console` for people."
     )
     log_dir: Path | None = Field(
-        None, description="Also log into this directory, one file a day; empty = stderr only."
+        None,
+        description="Also log into this directory, one file per role, rotated daily; empty = stderr only.",
     )
     log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")
 

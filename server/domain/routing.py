@@ -56,7 +56,7 @@ class Routing:
             )
         names = ", ".join(r.provider for r in routes)
         raise ProviderNotConfigured(
-            f"Model {model.id} is served by {names}, which is not set up in this deployment. "
-            "Set its credentials, or ask for another model.",
+            f"Model {model.id} is served by {names}, which this deployment is not set up for, or has no "
+            "adapter for. Ask its operators, or for another model.",
             metadata={"model": model.id, "provider": names},
         )

@@ -172,7 +172,7 @@ async def test_without_rich_the_extra_is_named(tmp_path: Path) -> None:
     async with asyncio.timeout(PATIENCE_S):
         _, err = await process.communicate()
     assert process.returncode == 2
-    assert err == b"imagegen: the command line needs rich: pip install 'imagegen[cli]'\n"
+    assert err == b"imagegen: the command line needs rich: install this package with its extra, '.[cli]'\n"
 
 
 async def test_a_reader_that_stops_reading(service: ScriptedService, tmp_path: Path) -> None:

@@ -231,6 +231,17 @@ def test_lines_also_go_to_a_file_of_the_role(capsys: pytest.CaptureFixture[str],
     assert (directory / "api.log").read_text(encoding="utf-8").splitlines() == lines(capsys)
 
 
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine's own clock is eight hours ahead."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
 def test_files_change_at_midnight_and_old_ones_go(tmp_path: Path) -> None:
     for day in range(1, 8):
         (tmp_path / f"api.log.2026-01-0{day}").write_text("old\n")

@@ -305,6 +305,7 @@ def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch, variable:
         load()
     assert variable in str(caught.value)
     assert SECRET not in str(caught.value)
+    assert SECRET not in str(caught.value.__cause__), "what a traceback would show"
 
 
 @pytest.mark.parametrize("show", [repr, str])

@@ -24,6 +24,8 @@ from server.store.outputs import FilesystemOutputStore, reference_key
 from server.store.sqlite import SqliteTaskStore
 from tests.faults import faulty
 
+PATIENCE_S = 5.0
+"""Longer than the service waits for its stores: a busy machine is no outage."""
 CALLER = "ann"
 GOOD = Draft(prompt="a cat", model="local-canvas", size="64x64")
 FINGERPRINT = "f" * 64
@@ -125,11 +127,11 @@ async def open_desk(
 ) -> AsyncIterator[Desk]:
     """A desk in this directory and behind this prefix; without `events` those of Redis."""
     async with AsyncExitStack() as stack:
-        store = await SqliteTaskStore.open(directory / "tasks.db")
+        store = await SqliteTaskStore.open(directory / "tasks.db", timeout_s=PATIENCE_S)
         stack.push_async_callback(store.aclose)
         outputs = await FilesystemOutputStore.open(directory / "outputs")
         stack.push_async_callback(outputs.aclose)
-        queue = RedisTaskQueue(redis_url, prefix=prefix, timeout_s=1.0)
+        queue = RedisTaskQueue(redis_url, prefix=prefix, timeout_s=PATIENCE_S)
         stack.push_async_callback(queue.aclose)
         yield Desk(
             store=store,

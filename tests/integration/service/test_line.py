@@ -175,6 +175,16 @@ async def test_the_depth_follows_the_queue(desk: Desk) -> None:
         await until(lambda: desk.line.depth == 2, within_s=5)
 
 
+async def test_what_is_still_here_counts_as_waiting(desk: Desk) -> None:
+    desk.queue_faults.failing.add("enqueue")
+    async with desk.running():
+        for entry in entries(3):
+            desk.line.put(entry)
+        asked = desk.queue_faults.done["depth"]
+        await until(lambda: desk.queue_faults.done["depth"] >= asked + 2, within_s=5)
+        assert desk.line.depth == 3
+
+
 # --- the end -----------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,6 @@ from server.domain.errors import (
     InvalidRequest,
     ModelNotFound,
     QueueFull,
-    RequestIdReused,
     StoreUnavailable,
 )
 from server.domain.request import OutputFormat, Reference, ReferenceKind, Size
@@ -183,111 +182,6 @@ async def test_a_full_queue_refuses(tmp_path: Path, redis_url: str, redis_prefix
         assert desk.output_faults.calls["put"] == 0
         assert (await desk.submit(request_id="first")).id == first.id, "a repeat is no new task"
         assert desk.submitted() == 2
-
-
-# --- request ids -------------------------------------------------------------------------------------
-
-
-async def test_a_repeat_is_answered_with_the_first_task(desk: Desk) -> None:
-    first = await desk.submit(request_id="mine")
-    again = await desk.submit(request_id="mine")
-    assert again == first
-    assert len(await desk.live()) == 1
-    assert desk.submitted() == 1
-    assert desk.line.depth == 1
-
-
-async def test_a_repeat_sees_how_far_its_task_is(desk: Desk) -> None:
-    first = await desk.submit(request_id="mine")
-    assert await desk.store.write(life.cancel_pending(first, now_ms()))
-    again = await desk.submit(request_id="mine")
-    assert (again.id, again.state) == (first.id, TaskState.CANCELLED)
-
-
-async def test_another_request_under_the_same_id_is_refused(desk: Desk) -> None:
-    first = await desk.submit(request_id="mine")
-    with pytest.raises(RequestIdReused) as caught:
-        await desk.submit(request_id="mine", fingerprint="other")
-    assert caught.value.task_id == first.id
-    assert len(await desk.live()) == 1
-
-
-async def test_callers_do_not_share_request_ids(desk: Desk) -> None:
-    tasks = [
-        await desk.submit(caller=caller, request_id=request_id, fingerprint=caller)
-        for caller, request_id in (("ann", "mine"), ("bob", "mine"), ("annm", "ine"))
-    ]
-    assert len({task.id for task in tasks}) == 3
-
-
-async def test_without_a_request_id_every_call_is_a_task(desk: Desk) -> None:
-    assert len({(await desk.submit()).id for _ in range(3)}) == 3
-
-
-async def test_many_at_once_make_one_task(desk: Desk) -> None:
-    async with desk.running():
-        tasks = await asyncio.gather(*(desk.submit(request_id="mine") for _ in range(20)))
-        assert len({task.id for task in tasks}) == 1
-        assert len({task.request.seed for task in tasks}) == 1, "all see the same task"
-        assert [task.id for task in await desk.live()] == [tasks[0].id]
-        assert desk.submitted() == 1
-        await until_async(lambda: desk.real_queue.depth(), within_s=5)
-        assert await desk.real_queue.depth() == 1
-
-
-async def test_many_at_once_of_two_requests_make_one_task_and_refuse_the_other(desk: Desk) -> None:
-    async def submit(n: int) -> Task | RequestIdReused:
-        try:
-            return await desk.submit(request_id="mine", fingerprint=f"{n % 2}")
-        except RequestIdReused as error:
-            return error
-
-    answers = await asyncio.gather(*(submit(n) for n in range(20)))
-    accepted = [answer for answer in answers if isinstance(answer, Task)]
-    refused = [answer for answer in answers if isinstance(answer, RequestIdReused)]
-    assert (len(accepted), len(refused)) == (10, 10)
-    assert len({task.id for task in accepted} | {error.task_id for error in refused}) == 1
-
-
-async def test_a_row_without_its_task_gets_it_from_the_repeat(desk: Desk) -> None:
-    """The process died between the row and the task: the repeat writes the task under that id."""
-    desk.store_faults.failing.add("insert")
-    with pytest.raises(StoreUnavailable):
-        await desk.submit(request_id="mine")
-    desk.store_faults.wake()
-    with pytest.raises(RequestIdReused) as caught:
-        await desk.submit(request_id="mine", fingerprint="other")
-    tasks = await asyncio.gather(*(desk.submit(request_id="mine") for _ in range(5)))
-    assert {task.id for task in tasks} == {caught.value.task_id}
-    assert [task.id for task in await desk.live()] == [caught.value.task_id]
-    assert desk.submitted() == 1
-
-
-async def test_a_task_whose_acceptance_was_not_heard_is_found_by_the_repeat(desk: Desk) -> None:
-    desk.store_faults.losing.add("insert")
-    with pytest.raises(StoreUnavailable):
-        await desk.submit(request_id="mine")
-    desk.store_faults.wake()
-    [accepted] = await desk.live()
-    assert (await desk.submit(request_id="mine")).id == accepted.id
-    assert len(await desk.live()) == 1
-
-
-async def test_a_task_that_nobody_can_find_again_is_withdrawn(desk: Desk) -> None:
-    """Without a request_id the caller sends another request: the unheard one must not run as well."""
-    desk.store_faults.losing.add("insert")
-    desk.store_faults.failing.add("write")
-    with pytest.raises(StoreUnavailable):
-        await desk.submit()
-    [accepted] = await desk.live()
-    await until(lambda: desk.store_faults.calls["write"], within_s=5)
-    desk.store_faults.wake()
-
-    async def withdrawn() -> bool:
-        return (await desk.tasks.get(accepted.id)).state is TaskState.CANCELLED
-
-    await until_async(withdrawn, within_s=5)
-    assert desk.line.depth == 0
 
 
 # --- references --------------------------------------------------------------------------------------

@@ -36,9 +36,12 @@ from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Budget
 from server.worker.execution import Execution
 from tests.fakes_store import make_task
-from tests.faults import faulty
+from tests.faults import Faults, faulty
+from tests.waiting import until
 
 LEASE_MS = 15_000
+PATIENCE_S = 5.0
+"""Longer than the service waits for its stores: a busy machine is no outage."""
 POOL = Pool(code="lo", lanes=(Lane(name="local", limit=1_000),))
 ME = "worker-1"
 OTHER = "worker-2"
@@ -193,6 +196,12 @@ class Bench:
         return self.count("imagegen_provider_requests_total", provider=provider, outcome=outcome)
 
 
+async def refused(faults: Faults, method: str, *, times: int = 2) -> None:
+    """The port is asked for the method so many times more."""
+    before = faults.calls[method]
+    await until(lambda: faults.calls[method] >= before + times, within_s=5, what=f"{times} tries of {method}")
+
+
 def entry(task: Task, *, delay_ms: int = 0) -> Entry:
     """The task's entry in the queue."""
     return Entry(
@@ -208,12 +217,12 @@ def _request(images: int) -> ImageRequest:
 async def running_bench(directory: Path, redis_url: str, prefix: str) -> AsyncIterator[Bench]:
     """A world of its own in this directory and behind this prefix."""
     async with AsyncExitStack() as stack:
-        store = await SqliteTaskStore.open(directory / "tasks.db")
+        store = await SqliteTaskStore.open(directory / "tasks.db", timeout_s=PATIENCE_S)
         stack.push_async_callback(store.aclose)
         outputs = await FilesystemOutputStore.open(directory / "outputs")
         stack.push_async_callback(outputs.aclose)
-        queue = await RedisTaskQueue.connect(redis_url, prefix=prefix)
+        queue = await RedisTaskQueue.connect(redis_url, prefix=prefix, timeout_s=PATIENCE_S)
         stack.push_async_callback(queue.aclose)
-        redis = open_client(redis_url, timeout_s=5.0)
+        redis = open_client(redis_url, timeout_s=PATIENCE_S)
         stack.push_async_callback(redis.aclose)
         yield Bench(store=store, queue=queue, outputs=outputs, redis=redis, keys=QueueKeys(prefix))

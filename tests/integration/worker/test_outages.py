@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from server.domain.task import AttemptOutcome, TaskState
+from server.domain.task import TaskState
 from server.providers.contract import Generated, Generation, Progress
-from tests.faults import Faults
-from tests.integration.worker.bench import ME, Bench
+from tests.integration.worker.bench import ME, Bench, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
     made,
@@ -19,13 +18,6 @@ from tests.integration.worker.scripted import (
     waits_for,
 )
 from tests.waiting import until, until_async
-
-
-async def refused(faults: Faults, method: str, *, times: int = 2) -> None:
-    """The port has refused the method so many times more."""
-    before = faults.calls[method]
-    await until(lambda: faults.calls[method] >= before + times, within_s=5, what=f"{times} tries of {method}")
-
 
 # --- the store ---------------------------------------------------------------------------------------
 
@@ -234,112 +226,3 @@ async def test_a_task_redis_forgot_is_in_the_queue_again_when_given_back(bench: 
     await bench.flush()
     await bench.start(bench.execution(ScriptedProvider(raises(refusal()))), claimed)
     assert await bench.place(accepted.id) == "ready"
-
-
-# --- a stop ------------------------------------------------------------------------------------------
-
-
-async def stopped(work: asyncio.Task[None]) -> None:
-    """The grace is over: the work is cancelled, and ends soon."""
-    work.cancel()
-    await asyncio.wait({work}, timeout=2)
-    assert work.done(), "it does not let go"
-    assert work.cancelled()
-
-
-async def test_a_stop_gives_an_unpaid_call_back(bench: Bench) -> None:
-    provider = ScriptedProvider(waits_for(asyncio.Event()))
-    accepted = await bench.accept()
-    work = bench.start(bench.execution(provider), await bench.claim())
-    await until(lambda: provider.running, within_s=5)
-    await stopped(work)
-    task = await bench.task(accepted.id)
-    assert task.state is TaskState.PENDING
-    assert (task.attempts[1].outcome, task.attempts[1].calls) == (AttemptOutcome.NOT_SENT, {})
-    assert await bench.place(accepted.id) == "ready"
-
-
-@pytest.mark.parametrize("max_paid", [1, 2])
-async def test_a_stop_leaves_a_paid_call_in_doubt(bench: Bench, max_paid: int) -> None:
-    provider = ScriptedProvider(waits_for(asyncio.Event()), makes_all, paid=True)
-    execution = bench.execution(provider)
-    accepted = await bench.accept(max_paid_attempts=max_paid)
-    work = bench.start(execution, await bench.claim())
-    await until(lambda: provider.running, within_s=5)
-    await stopped(work)
-    task = await bench.task(accepted.id)
-    assert task.attempts[1].outcome is AttemptOutcome.IN_DOUBT
-    if max_paid == 1:
-        assert task.state is TaskState.FAILED
-        assert await bench.place(accepted.id) == "gone"
-    else:
-        assert task.state is TaskState.PENDING
-        assert (await bench.run(execution)).state is TaskState.COMPLETED
-        assert len(provider.calls) == 2
-
-
-@pytest.mark.parametrize("paid", [True, False])
-@pytest.mark.parametrize("images", [1, 2])
-async def test_a_stop_after_the_last_image_is_no_loss(bench: Bench, images: int, paid: bool) -> None:
-    there = asyncio.Event()
-
-    async def script(generation: Generation, progress: Progress) -> Generated:
-        await makes_all(generation, progress)
-        there.set()
-        await asyncio.Event().wait()
-        return Generated()
-
-    accepted = await bench.accept(images=images, max_paid_attempts=1)
-    work = bench.start(bench.execution(ScriptedProvider(script, paid=paid)), await bench.claim())
-    async with asyncio.timeout(5):
-        await there.wait()
-    await stopped(work)
-    task = await bench.task(accepted.id)
-    assert (task.state, len(task.images), task.failures) == (TaskState.COMPLETED, images, {})
-    assert await bench.place(accepted.id) == "gone"
-
-
-async def test_a_stop_keeps_the_images_of_an_unpaid_sequence(bench: Bench) -> None:
-    there = asyncio.Event()
-
-    async def script(generation: Generation, progress: Progress) -> Generated:
-        await progress(made(1))
-        there.set()
-        await asyncio.Event().wait()
-        return Generated()
-
-    provider = ScriptedProvider(script, makes_all)
-    execution = bench.execution(provider)
-    await bench.accept(images=3)
-    work = bench.start(execution, await bench.claim())
-    async with asyncio.timeout(5):
-        await there.wait()
-    await stopped(work)
-    task = await bench.run(execution)
-    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
-    assert provider.calls[1].indexes == (0, 2)
-
-
-async def test_a_stop_in_mid_mark_gives_the_task_back(bench: Bench) -> None:
-    provider = ScriptedProvider(makes_all)
-    accepted = await bench.accept()
-    claimed = await bench.claim()
-    bench.store_faults.failing.add("write")
-    work = bench.start(bench.execution(provider), claimed)
-    await refused(bench.store_faults, "write")
-    await stopped(work)
-    assert await bench.place(accepted.id) == "ready"
-    assert provider.calls == []
-
-
-async def test_a_stop_without_the_store_is_quick(bench: Bench) -> None:
-    """What cannot be recorded is left open, for the verdict on a lost worker."""
-    provider = ScriptedProvider(waits_for(asyncio.Event()), paid=True)
-    accepted = await bench.accept()
-    work = bench.start(bench.execution(provider), await bench.claim())
-    await until(lambda: provider.running, within_s=5)
-    bench.store_faults.away = True
-    await stopped(work)
-    task = await bench.task(accepted.id)
-    assert (task.state, task.attempts[1].outcome) == (TaskState.PROCESSING, None)
-    assert await bench.place(accepted.id) == f"leased to {ME}"

@@ -4,90 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 
-from server.domain.task import AttemptOutcome, TaskState
-from server.ports import Claimed, Entry, Lane, Pool
-from server.worker.beat import Beat
-from server.worker.execution import Execution
-from server.worker.pool import IDLE_WAIT_S, WorkerPool, pools_of
+from server.domain.task import TaskState
+from server.ports import Lane, Pool
+from server.worker.pool import IDLE_WAIT_S, pools_of
 from tests.integration.worker.bench import Bench, entry
+from tests.integration.worker.pools import all_over, slots, worker
 from tests.integration.worker.scripted import ScriptedProvider, makes_all, raises, refusal, waits_for
 from tests.waiting import until, until_async
-
-LEASE_S = 15.0
-
-
-@dataclass(slots=True)
-class Worker:
-    """A pool that runs in the background."""
-
-    pool: WorkerPool
-    beat: Beat
-    running: asyncio.Task[None]
-
-    async def ended(self, *, within_s: float = 5.0) -> None:
-        """`run` returns."""
-        async with asyncio.timeout(within_s):
-            await self.running
-
-
-@asynccontextmanager
-async def worker(
-    bench: Bench,
-    execution: Execution,
-    *providers: ScriptedProvider,
-    concurrency: int = 10,
-    lease_s: float = LEASE_S,
-    registered: bool = True,
-) -> AsyncIterator[Worker]:
-    """A worker with these providers; whatever it still runs at the end is cancelled."""
-    beat = Beat(bench.store, lease_s=lease_s)
-    if registered:
-        await beat.register()
-    pool = WorkerPool(
-        queue=bench.queue,
-        execution=execution,
-        beat=beat,
-        pools=pools_of(providers),
-        concurrency=concurrency,
-        lease_s=lease_s,
-        metrics=bench.metrics,
-    )
-    running = asyncio.create_task(pool.run(), name="worker-pool")
-    beating = asyncio.create_task(beat.run(), name="beat")
-    try:
-        yield Worker(pool, beat, running)
-    finally:
-        bench.store_faults.wake()
-        bench.queue_faults.wake()
-        pool.stop()
-        await pool.cancel_held()
-        beating.cancel()
-        await asyncio.gather(running, beating, return_exceptions=True)
-
-
-async def all_over(bench: Bench, *task_ids: str) -> None:
-    """Every task has ended, in the store and in the queue."""
-
-    async def over() -> bool:
-        states = await bench.store.states(task_ids)
-        return all(state.terminal for state in states.values()) and await bench.real_queue.depth() == 0
-
-    await until_async(over, within_s=8, what="the end of all tasks")
-
-
-def slots(bench: Bench) -> tuple[float, float]:
-    """Busy and free ones, as the metrics have them."""
-    return (
-        bench.count("imagegen_worker_slots", state="busy"),
-        bench.count("imagegen_worker_slots", state="free"),
-    )
-
 
 # --- pools -------------------------------------------------------------------------------------------
 
@@ -180,6 +106,32 @@ async def test_without_a_fresh_beat_nothing_is_claimed(bench: Bench) -> None:
         await all_over(bench, accepted.id)
 
 
+async def test_what_was_claimed_under_a_lost_id_is_not_begun_under_it(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    gate = bench.store_faults.gates["get"] = asyncio.Event()
+    accepted = await bench.accept()
+    async with worker(bench, bench.execution(provider), provider, lease_s=0.6) as held:
+        await until(lambda: bench.store_faults.calls["get"], within_s=5)
+        former = held.beat.id
+        await declare_lost(bench, former)
+        await until(lambda: held.beat.id != former, within_s=5, what="a new id")
+        gate.set()
+        await all_over(bench, accepted.id)
+        task = await bench.task(accepted.id)
+        assert former not in {attempt.worker for attempt in task.attempts.values()}
+        assert (task.state, task.owner) == (TaskState.COMPLETED, held.beat.id)
+
+
+async def declare_lost(bench: Bench, worker_id: str) -> None:
+    """The verdict, whatever its beat is at."""
+
+    async def declared() -> bool:
+        row = next(row for row in await bench.store.workers() if row.id == worker_id)
+        return await bench.store.declare_lost(worker_id, beat=row.beat)
+
+    await until_async(declared, within_s=5, what="the verdict")
+
+
 async def test_a_lease_is_kept_while_the_task_runs(bench: Bench) -> None:
     go_on = asyncio.Event()
     provider = ScriptedProvider(waits_for(go_on))
@@ -265,123 +217,3 @@ async def test_redis_away_in_mid_task_is_a_pause_too(bench: Bench) -> None:
         go_on.set()
         await all_over(bench, accepted.id)
     assert (await bench.task(accepted.id)).attempt == 1
-
-
-# --- stops -------------------------------------------------------------------------------------------
-
-
-async def test_an_idle_worker_stops_at_once(bench: Bench) -> None:
-    provider = ScriptedProvider(makes_all)
-    async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: bench.queue_faults.calls["wait_for_work"], within_s=5)
-        start = time.monotonic()
-        held.pool.stop()
-        await held.ended()
-        assert time.monotonic() - start < IDLE_WAIT_S / 2
-
-
-async def test_a_stop_finishes_what_was_sent_and_claims_nothing_more(bench: Bench) -> None:
-    go_on = asyncio.Event()
-    provider = ScriptedProvider(waits_for(go_on))
-    first, second, third = [await bench.accept() for _ in range(3)]
-    async with worker(bench, bench.execution(provider), provider, concurrency=2) as held:
-        await until(lambda: provider.running == 2, within_s=5)
-        held.pool.stop()
-        await asyncio.sleep(0)
-        assert not held.running.done()
-        go_on.set()
-        await held.ended()
-    for task in (first, second):
-        assert (await bench.task(task.id)).state is TaskState.COMPLETED
-    assert (await bench.task(third.id)).state is TaskState.PENDING
-    assert await bench.place(third.id) == "ready"
-    assert slots(bench) == (0, 2)
-
-
-async def test_a_stop_gives_back_what_was_not_marked(bench: Bench) -> None:
-    provider = ScriptedProvider(makes_all)
-    gate = bench.store_faults.gates["get"] = asyncio.Event()
-    accepted = await bench.accept()
-    async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: bench.store_faults.calls["get"], within_s=5)
-        held.pool.stop()
-        gate.set()
-        await held.ended()
-    task = await bench.task(accepted.id)
-    assert (task.state, task.attempt, provider.calls) == (TaskState.PENDING, 0, [])
-    assert await bench.place(accepted.id) == "ready"
-
-
-@pytest.mark.parametrize("paid", [True, False])
-async def test_the_end_of_the_grace_is_recorded(bench: Bench, paid: bool) -> None:
-    provider = ScriptedProvider(waits_for(asyncio.Event()), paid=paid)
-    tasks = [await bench.accept(max_paid_attempts=1) for _ in range(3)]
-    async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: provider.running == 3, within_s=5)
-        held.pool.stop()
-        async with asyncio.timeout(5):
-            await held.pool.cancel_held()
-        await held.ended()
-    for accepted in tasks:
-        task = await bench.task(accepted.id)
-        if paid:
-            assert task.state is TaskState.FAILED
-            assert task.attempts[1].outcome is AttemptOutcome.IN_DOUBT
-            assert await bench.place(accepted.id) == "gone"
-        else:
-            assert task.state is TaskState.PENDING
-            assert await bench.place(accepted.id) == "ready"
-    assert provider.running == 0
-
-
-# --- bugs --------------------------------------------------------------------------------------------
-
-
-async def test_a_task_that_runs_into_a_bug_ends_no_other(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    provider = ScriptedProvider(makes_all)
-    execution = bench.execution(provider)
-    bad, good = await bench.accept(), await bench.accept()
-    run = execution.run
-
-    async def broken(
-        claimed: Claimed, *, worker: str, hold: Callable[[Entry], None], may_call: Callable[[], bool]
-    ) -> None:
-        if claimed.task_id == bad.id:
-            raise KeyError(claimed.task_id)
-        await run(claimed, worker=worker, hold=hold, may_call=may_call)
-
-    monkeypatch.setattr(execution, "run", broken)
-    async with worker(bench, execution, provider) as held:
-        await until(lambda: bench.count("imagegen_task_crashes_total"), within_s=5)
-
-        async def good_is_done() -> bool:
-            return (await bench.task(good.id)).state is TaskState.COMPLETED
-
-        await until_async(good_is_done, within_s=5)
-        await until(lambda: slots(bench) == (0, 10), within_s=5)
-        assert not held.running.done()
-        assert await bench.place(bad.id) == f"leased to {held.beat.id}", "left to its lease"
-    assert bench.count("imagegen_task_crashes_total") == 1
-
-
-async def test_a_broken_claim_loop_ends_the_worker_and_what_it_runs(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It must not go on as half a worker; what runs is recorded first."""
-    provider = ScriptedProvider(waits_for(asyncio.Event()))
-    accepted = await bench.accept()
-    async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: provider.running, within_s=5)
-
-        async def broken(**_: object) -> None:
-            raise KeyError("bug")
-
-        monkeypatch.setattr(bench.real_queue, "claim", broken)
-        await bench.accept()  # wakes the loop
-        with pytest.raises(ExceptionGroup):
-            await held.ended()
-    task = await bench.task(accepted.id)
-    assert (task.state, provider.running) == (TaskState.PENDING, 0)
-    assert await bench.place(accepted.id) == "ready"

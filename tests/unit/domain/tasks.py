@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from server.domain import life
 from server.domain.errors import Reason, TaskError
-from server.domain.task import Call, CallState, StoredImage, Task
+from server.domain.task import AttemptOutcome, Call, CallState, Counts, StoredImage, Task
 from tests.fakes_store import make_task
+from tests.unit.domain.record import Record
 
 NOW_MS = 1_000_000
 TTL_MS = 3_600_000
@@ -65,3 +66,25 @@ def image(index: int = 0) -> StoredImage:
 def error(reason: Reason = Reason.PROVIDER_UNAVAILABLE, *, retryable: bool = True) -> TaskError:
     """Some failure."""
     return TaskError(reason=reason, message="It did not work.", retryable=retryable)
+
+
+def in_attempt(
+    *, counts: Counts | None = None, max_paid: int = 2, doubts: int = 0, paid: bool = True
+) -> Task:
+    """A running task that already has so many calls in doubt."""
+    task = pending(counts=counts or Counts(), max_paid_attempts=max_paid)
+    record = Record(task)
+    for _ in range(doubts):
+        doubtful = running(record.task)
+        record = Record(doubtful)
+        record.after(
+            life.retry(
+                doubtful,
+                error(),
+                NOW_MS,
+                outcome=AttemptOutcome.IN_DOUBT,
+                delay_ms=0,
+                counts=doubtful.counts,
+            )
+        )
+    return running(record.task, paid=paid)

@@ -1,119 +1,18 @@
-"""Every transition of a task: what it expects, what it changes, and that nothing else can change it."""
+"""Every transition of a task, and what it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from server.domain import life, verdicts
-from server.domain.errors import Reason, TaskError
+from server.domain.errors import Reason
 from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, error, image, pending, running, sequence, with_call, without_calls
-
-LATER_MS = NOW_MS + 5_000
-
-
-def mark(task: Task) -> Write:
-    return life.mark(task, worker="worker-2", provider="ark", paid=True, now_ms=LATER_MS)[0]
-
-
-def retry(task: Task, *, delay_ms: int = 0) -> Write:
-    return life.retry(
-        task,
-        error(),
-        LATER_MS,
-        outcome=AttemptOutcome.NOT_SENT,
-        delay_ms=delay_ms,
-        counts=Counts(errors=1),
-    )
-
-
-def fail(task: Task, failure: TaskError | None = None) -> Write:
-    return life.fail(task, failure or error(), LATER_MS, outcome=AttemptOutcome.REJECTED)
-
-
-WAITING: dict[str, Callable[[Task], Write]] = {
-    "expire": lambda t: life.expire(t, LATER_MS),
-    "cancel": lambda t: life.cancel_pending(t, LATER_MS),
-    "mark": mark,
-}
-RUNNING: dict[str, Callable[[Task], Write]] = {
-    "take over": mark,
-    "end lost": lambda t: life.end_lost(t, error(), LATER_MS),
-    "cancel lost": lambda t: life.cancel_lost(t, LATER_MS),
-    "add image": lambda t: life.add_image(t, image(), LATER_MS),
-    "add failure": lambda t: life.add_failure(t, 0, error(), LATER_MS),
-    "complete": lambda t: life.complete(t, LATER_MS),
-    "complete with": lambda t: life.complete_with(t, [image()], LATER_MS),
-    "fail": fail,
-    "cancel": lambda t: life.cancel_running(t, LATER_MS),
-    "retry": retry,
-    "retry without call": lambda t: life.without_call(retry(t), t),
-    "drain": lambda t: verdicts.after_drain(t, LATER_MS),
-}
-ALL = [pytest.param(pending(), step, id=f"waiting-{name}") for name, step in WAITING.items()] + [
-    pytest.param(running(), step, id=f"running-{name}") for name, step in RUNNING.items()
-]
-
-
-# --- what holds for every write -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("task", "step"), ALL)
-def test_a_write_expects_the_state_and_the_attempt_it_was_made_from(
-    task: Task, step: Callable[[Task], Write]
-) -> None:
-    write = step(task)
-    assert (write.task_id, write.state, write.attempt) == (task.id, task.state, task.attempt)
-
-
-@pytest.mark.parametrize(("task", "step"), ALL)
-def test_the_token_goes_to_the_attempt_that_is_current_afterwards(
-    task: Task, step: Callable[[Task], Write]
-) -> None:
-    write = step(task)
-    record = Record(task)
-    assert record.write(write, writer="mine")
-    assert record.document["tokens"][str(record.task.attempt)] == "mine"
-    assert write.token_slot == record.task.attempt
-
-
-@pytest.mark.parametrize(("task", "step"), ALL)
-def test_a_write_raises_the_revision_and_the_time(task: Task, step: Callable[[Task], Write]) -> None:
-    after = Record(task).after(step(task))
-    assert after.revision == task.revision + 1
-    assert after.update_time_ms == LATER_MS
-
-
-@pytest.mark.parametrize(("task", "step"), ALL)
-def test_an_end_has_a_time_and_only_an_end(task: Task, step: Callable[[Task], Write]) -> None:
-    after = Record(task).after(step(task))
-    assert after.end_time_ms == (LATER_MS if after.state.terminal else 0)
-
-
-@pytest.mark.parametrize(("task", "step"), ALL)
-@pytest.mark.parametrize("end", [TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED])
-def test_a_terminal_task_never_changes(task: Task, step: Callable[[Task], Write], end: TaskState) -> None:
-    """Whatever a worker knew before the end: its write is refused, and the document stays as it is."""
-    record = Record(replace(task, state=end, end_time_ms=NOW_MS))
-    before = repr(record.document)
-    assert not record.write(step(task))
-    assert repr(record.document) == before
-
-
-@pytest.mark.parametrize("step", RUNNING.values(), ids=RUNNING)
-def test_an_overtaken_worker_changes_nothing(step: Callable[[Task], Write]) -> None:
-    mine = running()
-    record = Record(mine)
-    record.after(mark(mine))
-    before = repr(record.document)
-    assert not record.write(step(mine))
-    assert repr(record.document) == before
-
+from tests.unit.domain.writes import LATER_MS, fail, mark, retry
 
 # --- marks ----------------------------------------------------------------------------------------
 
@@ -291,6 +190,33 @@ def test_a_give_back_leaves_the_calls_of_other_attempts() -> None:
     assert [c.state for c in after.attempts[1].calls.values()] == [CallState.IN_DOUBT]
     assert after.attempts[2].calls == {}
     assert life.paid_or_open_calls(after) == 1
+
+
+def test_a_wait_leaves_no_attempt_and_keeps_the_fence() -> None:
+    """The number stays used: a worker that is still at it under that number changes nothing."""
+    task = running()
+    record = Record(task)
+    after = record.after(life.without_attempt(life.without_call(retry(task, delay_ms=7), task), task))
+    assert (after.state, after.attempt, after.attempts) == (TaskState.PENDING, 1, {})
+    assert after.not_before_ms == LATER_MS + 7
+    assert not record.write(life.complete(task, LATER_MS))
+    again = record.after(mark(record.task))
+    assert (again.attempt, list(again.attempts)) == (2, [2])
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_a_waiting_task_that_cannot_be_tried_keeps_its_images(images: int) -> None:
+    task = replace(sequence(2), images={i: image(i) for i in range(images)})
+    after = Record(task).after(life.end_waiting(task, error(), LATER_MS))
+    assert after.state is (TaskState.COMPLETED if images else TaskState.FAILED)
+    assert after.error == (None if images else error())
+    assert after.failures == ({1: error()} if images == 1 else {})
+
+
+def test_whatever_ends_an_attempt_keeps_its_images() -> None:
+    task = running(sequence(2))
+    after = Record(task).after(life.with_images(retry(task), [image(1)]))
+    assert (after.state, list(after.images)) == (TaskState.PENDING, [1])
 
 
 def test_a_drained_attempt_counts_against_no_budget() -> None:

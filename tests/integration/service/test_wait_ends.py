@@ -1,0 +1,134 @@
+"""How long a wait lasts: its time, the ttl, the store away, and the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from server.domain import life
+from server.domain.errors import Draining, Reason
+from server.domain.task import TaskState
+from server.ports import now_ms
+from tests.integration.service.desk import Desk
+from tests.integration.service.waiting_calls import begun, end, waiting
+from tests.waiting import until
+
+LONG_S = 8.0
+SOON_S = 2.0
+
+
+# --- the time ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 0.1])
+async def test_a_wait_that_is_over_gives_the_task_as_it_stands(silent_desk: Desk, timeout_s: float) -> None:
+    task = await silent_desk.submit()
+    start = time.monotonic()
+    assert await silent_desk.tasks.wait(task, timeout_s=timeout_s) == task
+    assert timeout_s <= time.monotonic() - start < timeout_s + SOON_S
+    assert waiting(silent_desk) == 0
+
+
+async def test_a_waiter_sees_the_end_of_the_ttl(silent_desk: Desk) -> None:
+    task = await silent_desk.submit(ttl_ms=1_000)
+    start = time.monotonic()
+    seen = await silent_desk.tasks.wait(task, timeout_s=LONG_S)
+    assert seen.state is TaskState.FAILED
+    assert seen.error is not None
+    assert seen.error.reason is Reason.TASK_EXPIRED
+    assert time.monotonic() - start < 1.0 + SOON_S
+
+
+async def test_a_heartbeat_comes_although_nothing_happens(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    beats = 0
+    async for seen in silent_desk.tasks.changes(task, timeout_s=LONG_S, heartbeat_s=0.03):
+        assert seen == task
+        beats += 1
+        if beats == 5:
+            break
+    assert beats == 5
+
+
+async def test_a_heartbeat_comes_without_the_store_too(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    silent_desk.store_faults.away = True
+    beats = 0
+    async with asyncio.timeout(LONG_S / 2):
+        async for seen in silent_desk.tasks.changes(task, timeout_s=LONG_S, heartbeat_s=0.03):
+            assert seen == task
+            beats += 1
+            if beats == 4:
+                break
+
+
+async def test_a_wait_outlasts_the_store(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    silent_desk.store_faults.failing.add("get")
+    call = asyncio.create_task(silent_desk.tasks.wait(task, timeout_s=LONG_S))
+    await until(lambda: silent_desk.store_faults.calls["get"] >= 3, within_s=5)
+    assert await silent_desk.store.write(life.cancel_pending(task, now_ms()))
+    silent_desk.store_faults.wake()
+    async with asyncio.timeout(SOON_S):
+        assert (await call).state is TaskState.CANCELLED
+
+
+async def test_a_wait_without_the_store_ends_in_time(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    silent_desk.store_faults.away = True
+    start = time.monotonic()
+    assert await silent_desk.tasks.wait(task, timeout_s=0.5) == task
+    assert time.monotonic() - start < 0.5 + SOON_S
+
+
+async def test_a_caller_that_vanishes_is_forgotten(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    call = asyncio.create_task(silent_desk.tasks.wait(task, timeout_s=LONG_S))
+    await begun(silent_desk)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert waiting(silent_desk) == 0
+
+
+# --- the end of the process --------------------------------------------------------------------------
+
+
+async def test_the_end_of_the_grace_ends_every_wait(silent_desk: Desk) -> None:
+    tasks = [await silent_desk.submit() for _ in range(3)]
+    calls = [asyncio.create_task(silent_desk.tasks.wait(task, timeout_s=LONG_S)) for task in tasks]
+    await begun(silent_desk, 3)
+    silent_desk.waits.end()
+    async with asyncio.timeout(SOON_S):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    for task, error in zip(tasks, ends, strict=True):
+        assert isinstance(error, Draining)
+        assert error.task_id == task.id
+        assert error.retry_after_s is not None
+    assert waiting(silent_desk) == 0
+
+
+async def test_a_wait_after_the_end_does_not_begin(silent_desk: Desk) -> None:
+    """A submit that was under way when the grace ended."""
+    task = await silent_desk.submit()
+    silent_desk.waits.end()
+    async with asyncio.timeout(SOON_S):
+        with pytest.raises(Draining):
+            await silent_desk.tasks.wait(task, timeout_s=LONG_S)
+
+
+async def test_a_task_that_is_over_needs_no_wait(silent_desk: Desk) -> None:
+    ended = await end(silent_desk, await silent_desk.submit())
+    silent_desk.waits.end()
+    assert await silent_desk.tasks.wait(ended, timeout_s=LONG_S) == ended
+
+
+async def test_a_task_that_ended_with_the_grace_is_answered(silent_desk: Desk) -> None:
+    task = await silent_desk.submit()
+    call = asyncio.create_task(silent_desk.tasks.wait(task, timeout_s=LONG_S))
+    await begun(silent_desk)
+    ended = await end(silent_desk, task)
+    silent_desk.waits.end()
+    assert await call == ended

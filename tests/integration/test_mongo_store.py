@@ -27,8 +27,10 @@ from tests.mongo import MongoDatabase, MongoServer, database_url, new_database_n
 from tests.waiting import until_async
 
 Document = dict[str, Any]
-ANSWER_S = 2.0
-"""A store that is away says so within this time, however busy the machine is."""
+ANSWER_S = 3.0
+"""A store that is away says so within this time, also on a busy machine; the driver's default is 30 s."""
+PATIENCE_S = 4.0
+"""The store's time limit where time is not what is tested."""
 
 
 def mark(task: Task, worker: str = "w-1") -> Write:
@@ -45,7 +47,7 @@ async def proxy(mongo_server: MongoServer) -> AsyncIterator[MongoProxy]:
 @pytest.fixture
 async def store(proxy: MongoProxy) -> AsyncIterator[MongoTaskStore]:
     """A store that speaks through the proxy."""
-    store = await MongoTaskStore.connect(database_url(proxy.url, "tasks"))
+    store = await MongoTaskStore.connect(database_url(proxy.url, "tasks"), timeout_s=PATIENCE_S)
     proxy.commands.clear()
     yield store
     await store.aclose()
@@ -55,7 +57,7 @@ async def store(proxy: MongoProxy) -> AsyncIterator[MongoTaskStore]:
 async def direct_store(mongo_database: MongoDatabase) -> AsyncIterator[MongoTaskStore]:
     """A store on an empty database of the shared server."""
     url = mongo_database.url.replace(mongo_database.name, name := new_database_name())
-    store = await MongoTaskStore.connect(url)
+    store = await MongoTaskStore.connect(url, timeout_s=PATIENCE_S)
     yield store
     await store.aclose()
     async with AsyncMongoClient[Document](url) as client:
@@ -316,10 +318,8 @@ async def test_a_write_that_got_lost_takes_place_when_it_is_given_again(
     task = await kept(store, new_task())
     write = mark(task)
     proxy.hold("update", times=2)
-    began_s = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await store.write(write)
-    assert time.monotonic() - began_s < ANSWER_S
     assert await store.write(write)
     marked = await found(store, task.id)
     await proxy.release()

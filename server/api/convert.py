@@ -86,7 +86,7 @@ def draft(request: SubmitRequest) -> Draft:
 
 def unknown_enum(name: str, number: int, wrapper: EnumTypeWrapper) -> Violation | None:
     """A violation that lists the known values, if this number is none of them."""
-    if number in wrapper.values():
+    if number in wrapper.DESCRIPTOR.values_by_number:
         return None
     known = ", ".join(f"{k} ({v})" for k, v in wrapper.items())
     return Violation(field=name, description=f"{number} is not a known value; known: {known}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
@@ -127,7 +127,7 @@ class TaskService:
             catalogue=self._catalogue,
             routing=self._routing,
             defaults=self._defaults,
-            seed=secrets.randbelow(2**31),
+            seed=random.getrandbits(31),
         )
         earlier_outputs = await self._resolve_outputs(draft, submission.caller)
         if self._line.depth >= self._queue_max_depth:

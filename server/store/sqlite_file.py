@@ -62,6 +62,10 @@ _OUR_FAULT = frozenset(
 )
 
 
+CHECKPOINT_PAGES = 8_000
+"""Pages in the write-ahead log before it is folded into the file: each fold costs two flushes of the disk."""
+
+
 class IncompatibleStore(Exception):
     """This program must not touch the store: made by a newer version, or by another program."""
 
@@ -164,6 +168,7 @@ class Connection:
         self._busy_timeout_ms = busy_timeout_ms
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         return connection
 
 

@@ -22,7 +22,7 @@ TASKS = 500
 READ_BACK = 20
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: MongoServer) -> None:
     url = database_url(mongo_server.url, new_database_name())
     with running_stack(store_url=url) as stack:

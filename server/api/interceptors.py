@@ -99,8 +99,8 @@ class Calls(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _stream(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
-        async def call(raw: bytes, context: Context) -> AsyncIterator[Any]:
+    def _stream(self, method: str, parse: Callable[[Any], Any], behaviour: Any) -> Any:
+        async def call(raw: Any, context: Context) -> AsyncIterator[Any]:
             watch = _Watch(self._metrics, method)
             _name_in_logs(context)
             try:
@@ -130,19 +130,7 @@ class Calls(grpc.aio.ServerInterceptor):
             finally:
                 ended.cancel()
 
-        async def call(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            watch = _Watch(self._metrics, method)
-            try:
-                async for answer in behaviour(parsed(raw), context):
-                    yield answer
-            except GeneratorExit:
-                watch.ended(grpc.StatusCode.CANCELLED)
-                raise
-            except BaseException as error:
-                await self._abort(error, context, watch)
-            watch.ended(grpc.StatusCode.OK)
-
-        return call
+        return self._stream(method, parsed, behaviour)
 
     async def _abort(self, error: BaseException, context: Context, watch: _Watch) -> NoReturn:
         """End the call with what the error means; never returns."""

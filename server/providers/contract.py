@@ -55,6 +55,10 @@ class Generated:
 Progress = Callable[[MadeImage], Awaitable[None]]
 """Called once per image, as soon as it is there; when it returns the image is stored."""
 
+Receipt = Callable[[str], Awaitable[None]]
+"""Called with what `resume` takes, once the provider has said what was bought and before any of it is
+fetched; when it returns the receipt is stored, and whatever happens then nothing is bought again."""
+
 
 class Sent(Enum):
     """What is known of the request when a call fails: it decides what a retry may cost."""
@@ -113,13 +117,25 @@ class Provider(Protocol):
         """How many calls it takes at once, over all workers."""
         ...
 
+    @property
+    def groups(self) -> bool:
+        """Whether one call makes all images of a sequence; else `generate` is given one index at a time."""
+        ...
+
     async def generate(
-        self, generation: Generation, *, timeout_s: float, progress: Progress, resume: str = ""
+        self,
+        generation: Generation,
+        *,
+        timeout_s: float,
+        progress: Progress,
+        receipt: Receipt,
+        resume: str = "",
     ) -> Generated:
         """Make the images and hand each to `progress` as it arrives.
 
-        `timeout_s` bounds the whole call. `resume` is the receipt of an earlier call (an upstream task
-        id), empty for a new one. Raises ProviderError, and nothing else, when the provider fails.
+        `timeout_s` bounds the whole call. `resume` is the receipt of an earlier call (an upstream task id,
+        result links): with it only what that call bought is fetched, and nothing is bought. Raises
+        ProviderError, and nothing else, when the provider fails.
         """
         ...
 

@@ -13,6 +13,7 @@ from server.providers.contract import (
     MadeImage,
     Progress,
     ProviderError,
+    Receipt,
     Sent,
 )
 from server.providers.painter import UnreadableReference, paint
@@ -23,6 +24,7 @@ class LocalProvider:
 
     name = "local"
     paid = False
+    groups = True
 
     def __init__(self) -> None:
         self.capacity = (
@@ -36,6 +38,7 @@ class LocalProvider:
         *,
         timeout_s: float,  # noqa: ARG002
         progress: Progress,
+        receipt: Receipt,  # noqa: ARG002
         resume: str = "",  # noqa: ARG002
     ) -> Generated:
         """Draw the wanted images one after the other. The worker watches the time: an image takes seconds."""

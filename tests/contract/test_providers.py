@@ -58,6 +58,10 @@ def order(
     )
 
 
+async def unused(receipt: str) -> None:
+    raise AssertionError(f"a provider that charges nothing has no receipts: {receipt}")
+
+
 async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]:
     """What arrives, in order."""
     arrived: list[MadeImage] = []
@@ -65,7 +69,7 @@ async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]
     async def keep(image: MadeImage) -> None:
         arrived.append(image)
 
-    generated = await provider.generate(generation, timeout_s=TIMEOUT_S, progress=keep)
+    generated = await provider.generate(generation, timeout_s=TIMEOUT_S, progress=keep, receipt=unused)
     assert list(generated.failures) == []
     return arrived
 
@@ -141,7 +145,9 @@ async def test_an_image_is_kept_before_the_next_is_handed_over(provider: Provide
         await asyncio.sleep(0.01)
         keeping -= 1
 
-    await provider.generate(order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep)
+    await provider.generate(
+        order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
+    )
     assert keeping == 0
 
 
@@ -158,7 +164,9 @@ async def test_an_image_that_cannot_be_kept_ends_the_call(provider: Provider) ->
         raise Overtaken
 
     with pytest.raises(Overtaken):
-        await provider.generate(order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep)
+        await provider.generate(
+            order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
+        )
     assert len(kept) == 1
 
 
@@ -245,7 +253,9 @@ async def test_an_unreadable_reference_is_refused_for_good(
         arrived.append(image)
 
     with pytest.raises(ProviderError) as caught:
-        await provider.generate(order(references=tuple(references)), timeout_s=TIMEOUT_S, progress=keep)
+        await provider.generate(
+            order(references=tuple(references)), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
+        )
     error = caught.value
     assert (error.sent, error.reason) == (Sent.REJECTED, Reason.REFERENCE_UNAVAILABLE)
     assert not error.retryable

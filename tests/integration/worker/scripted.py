@@ -17,6 +17,7 @@ from server.providers.contract import (
     MadeImage,
     Progress,
     ProviderError,
+    Receipt,
     Sent,
 )
 
@@ -34,13 +35,20 @@ class ScriptedProvider:
         self.name = name
         self.paid = paid
         self.capacity = capacity
+        self.groups = True
         self.calls: list[Generation] = []
         """What was asked for, call by call."""
         self.running = 0
         self.most_running = 0
 
     async def generate(
-        self, generation: Generation, *, timeout_s: float, progress: Progress, resume: str = ""
+        self,
+        generation: Generation,
+        *,
+        timeout_s: float,
+        progress: Progress,
+        receipt: Receipt,
+        resume: str = "",
     ) -> Generated:
         """See Provider."""
         script = self._scripts[min(len(self.calls), len(self._scripts) - 1)]

@@ -21,7 +21,11 @@ async def test_a_task_comes_back_as_it_was_inserted(store: TaskStore) -> None:
     assert await store.get(task.id) == task
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(task=tasks)
 async def test_any_task_comes_back_as_it_was_inserted(store: TaskStore, task: Task) -> None:
     task = replace(task, id=new_id())

@@ -1,0 +1,292 @@
+"""Volcengine Ark's image endpoint on the loopback: POST /api/v3/images/generations, not streamed.
+
+The wire format is the one of Ark's documentation. A call is billed when it is accepted, before any wait:
+`billed` is what an account would be charged for, whatever the caller hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import socket
+import time
+from collections import Counter, defaultdict, deque
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from aiohttp import web
+
+from tests.upstreams.ark_rules import Order, Refused, accept
+from tests.upstreams.faults import (
+    CutAfterAccept,
+    CutAfterBody,
+    CutBeforeBody,
+    CutMidResponse,
+    Empty,
+    Fault,
+    Fewer,
+    Gateway,
+    LinkFails,
+    NeverAnswers,
+    PartlyFailed,
+    Refusal,
+    Unreadable,
+)
+from tests.upstreams.results import PATH, Outputs
+from tests.upstreams.wire import (
+    HOST,
+    bound,
+    broken_json,
+    envelope,
+    gateway_page,
+    request_id,
+    reset,
+    send_half,
+)
+from tests.waiting import until
+
+GENERATIONS = "/api/v3/images/generations"
+_MAX_BODY_BYTES = 256 * 1024 * 1024
+_BACKLOG = 4096
+
+
+class ArkUpstream:
+    """The server; an async context manager. Its port stays the same over `refuse` and `accept`."""
+
+    def __init__(self, *, delay_s: float = 0.0, port: int = 0) -> None:
+        self.delay_s = delay_s
+        """Time between acceptance, which is billing, and the answer."""
+        self.link_life_s = 86_400.0
+        """How long the links of coming answers work."""
+        self.billed: Counter[str] = Counter()
+        """Accepted calls by prompt."""
+        self.arrived: Counter[str] = Counter()
+        """Requests whose body was read by prompt, refused ones included."""
+        self.fetched: Counter[str] = Counter()
+        """Downloads of result links by the prompt of their picture."""
+        self.link_requests: Counter[str] = Counter()
+        """Requests for result links, failed and held ones included."""
+        self.last_body: dict[str, dict[str, Any]] = {}
+        """The newest request body of each prompt, as it was sent."""
+        self.keys_at_links = 0
+        """Downloads that carried an Authorization header: the key went where it must not go."""
+        self.reused_connections = 0
+        """Calls that came over a connection that had carried a request before."""
+        self._port = port
+        self._scripts: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._always: Fault | None = None
+        self._held: dict[str, asyncio.Event] = {}
+        self._held_links: dict[str, asyncio.Event] = {}
+        self._outputs = Outputs()
+        self._connections: WeakSet[Any] = WeakSet()
+        self._closing = asyncio.Event()
+        app = web.Application(client_max_size=_MAX_BODY_BYTES)
+        app.router.add_post(GENERATIONS, self._generate)
+        app.router.add_get(PATH + "{name}", self._download, allow_head=False)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        self._place: socket.socket | None = None
+        self._listener: web.SockSite | None = None
+
+    @property
+    def base_url(self) -> str:
+        """What IMAGE_BASE_URL is set to."""
+        return f"http://{HOST}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        # Bound and never listening: while calls are refused nothing else gets the port.
+        self._place = bound(self._port)
+        self._port = self._place.getsockname()[1]
+        await self._runner.setup()
+        await self.accept()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        await self._runner.cleanup()
+        if self._place is not None:
+            self._place.close()
+
+    # --- what the next calls meet ------------------------------------------------------------------
+
+    def script(self, prompt: str, *faults: Fault) -> None:
+        """One fault for each coming call of this prompt, then normal again."""
+        self._scripts[prompt].extend(faults)
+
+    def always(self, fault: Fault | None) -> None:
+        """The fault of every call without a script of its own; None for none."""
+        self._always = fault
+
+    def hold(self, prompt: str) -> None:
+        """Accepted calls of this prompt wait with their answer until `release`."""
+        self._held.setdefault(prompt, asyncio.Event())
+
+    def release(self, prompt: str) -> None:
+        """Let the held calls of this prompt go on."""
+        if event := self._held.pop(prompt, None):
+            event.set()
+
+    def hold_links(self, prompt: str) -> None:
+        """Downloads of this prompt's results hang until `release_links`."""
+        self._held_links.setdefault(prompt, asyncio.Event())
+
+    def release_links(self, prompt: str) -> None:
+        """Let the held downloads of this prompt go on."""
+        if event := self._held_links.pop(prompt, None):
+            event.set()
+
+    async def refuse(self) -> None:
+        """Close the listening socket: new connections are refused, open ones live on."""
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
+
+    async def accept(self) -> None:
+        """Listen again."""
+        if self._listener is None:
+            self._listener = web.SockSite(self._runner, bound(self._port), backlog=_BACKLOG)
+            await self._listener.start()
+
+    async def until_billed(self, prompt: str, count: int = 1, *, within_s: float = 20.0) -> None:
+        """Wait until so many calls of the prompt were accepted. AssertionError when they were not."""
+        await until(
+            lambda: self.billed[prompt] >= count,
+            within_s=within_s,
+            what=f"{count} billed calls of {prompt!r}",
+        )
+
+    # --- the image endpoint ------------------------------------------------------------------------
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        self.reused_connections += request.transport in self._connections
+        self._connections.add(request.transport)
+        if isinstance(self._always, CutBeforeBody) and not any(self._scripts.values()):
+            return reset(request)
+        body = await _read(request)
+        prompt = str(body.get("prompt") or "")
+        fault = self._next_fault(prompt)
+        if isinstance(fault, CutBeforeBody):
+            return reset(request)
+        self.arrived[prompt] += 1
+        self.last_body[prompt] = body
+        try:
+            _authenticate(request)
+            order = accept(body)
+        except Refused as refused:
+            return envelope(refused.status, refused.code, refused.message, param=refused.param)
+        match fault:
+            case CutAfterBody():
+                return reset(request)
+            case Refusal(status, code, retry_after):
+                return envelope(status, code, "The request was refused.", retry_after=retry_after)
+            case Gateway(status, billed=False):
+                return gateway_page(status)
+            case Unreadable(billed=False):
+                return broken_json()
+        self.billed[prompt] += 1
+        if held := self._held.get(prompt):
+            await self._held_by(held)
+        await self._delay()
+        if isinstance(fault, NeverAnswers):
+            await self._closing.wait()
+        match fault:
+            case CutAfterAccept() | NeverAnswers():
+                return reset(request)
+            case Gateway(status):
+                return gateway_page(status)
+            case Unreadable():
+                return broken_json()
+        answer = json.dumps(self._answer(order, fault)).encode()
+        if isinstance(fault, CutMidResponse):
+            return await send_half(request, answer)
+        return web.Response(body=answer, content_type="application/json", headers=request_id())
+
+    def _next_fault(self, prompt: str) -> Fault | None:
+        own = self._scripts.get(prompt)
+        return own.popleft() if own else self._always
+
+    async def _held_by(self, event: asyncio.Event) -> None:
+        """Until the event, or the server's end."""
+        waits = [asyncio.create_task(one.wait(), name="upstream-held") for one in (event, self._closing)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _delay(self) -> None:
+        """The time an answer takes, or until the server's end."""
+        if self.delay_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.delay_s):
+                    await self._closing.wait()
+
+    def _answer(self, order: Order, fault: Fault | None) -> dict[str, Any]:
+        images = min(fault.images, order.images) if isinstance(fault, Fewer) else order.images
+        failed = fault.indexes if isinstance(fault, PartlyFailed) else ()
+        data: list[dict[str, Any]] = []
+        if not isinstance(fault, Empty):
+            for index in range(images):
+                if isinstance(fault, PartlyFailed) and index in failed:
+                    data.append({"error": {"code": fault.code, "message": "This picture was not made."}})
+                else:
+                    data.append(self._picture(order, fault))
+        width, height = (int(side) for side in order.size.split("x"))
+        made = sum("error" not in entry for entry in data)
+        tokens = round(made * width * height / 256)
+        return {
+            "model": order.model,
+            "created": int(time.time()),
+            "data": data,
+            "usage": {"generated_images": made, "output_tokens": tokens, "total_tokens": tokens},
+        }
+
+    def _picture(self, order: Order, fault: Fault | None) -> dict[str, Any]:
+        output = self._outputs.add(order.prompt, png=order.png, life_s=self.link_life_s)
+        if isinstance(fault, LinkFails):
+            output.failing_status, output.failures_left = fault.status, fault.times
+        if order.b64_json:
+            return {"b64_json": base64.b64encode(output.draw()).decode(), "size": order.size}
+        return {"url": self.base_url + output.link, "size": order.size}
+
+    # --- result links ------------------------------------------------------------------------------
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        output = self._outputs.get(request.match_info["name"])
+        signature = request.query.get("X-Tos-Signature", "")
+        if output is None or not secrets.compare_digest(signature, output.signature):
+            return web.Response(status=403, text="<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        self.link_requests[output.prompt] += 1
+        if "Authorization" in request.headers:
+            self.keys_at_links += 1
+        if held := self._held_links.get(output.prompt):
+            await self._held_by(held)
+        if time.monotonic() > output.expires:
+            return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+        if output.failures_left > 0:
+            output.failures_left -= 1
+            return web.Response(status=output.failing_status, text="<Error><Code>Failed</Code></Error>")
+        self.fetched[output.prompt] += 1
+        return web.Response(body=output.draw(), content_type=output.mime_type)
+
+
+async def _read(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _authenticate(request: web.Request) -> None:
+    kind, _, key = request.headers.get("Authorization", "").partition(" ")
+    if kind != "Bearer" or not key.strip():
+        raise Refused(401, "AuthenticationError", "The API key is missing or invalid.")

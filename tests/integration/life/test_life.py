@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -47,8 +47,10 @@ class Life(RuleBasedStateMachine):
     def begin(self) -> None:
         where = Path(mkdtemp(dir=self.directory))
         self.deployment = self.runner.run(Deployment.start(where, self.redis_url, self.redis_prefix))
-        for _ in range(2):
+        for max_paid in (1, 2):
             self.runner.run(self.deployment.add_node())
+            self.runner.run(self.deployment.submit(images=max_paid, max_paid=max_paid, enqueue=True))
+        self.runner.run(self.deployment.claim(self.alive(0), 2))
 
     # --- callers ------------------------------------------------------------------------------------
 
@@ -69,9 +71,28 @@ class Life(RuleBasedStateMachine):
         self.runner.run(self.deployment.claim(self.alive(node), free))
 
     @precondition(lambda self: self.deployment.counter.open)
+    @rule(call=which, stages=st.integers(1, 3))
+    def go_on(self, call: int, stages: int) -> None:
+        for _ in range(stages):
+            if self.deployment.counter.open:
+                self.runner.run(self.deployment.step_call(call, lambda _: None))
+
+    @precondition(lambda self: self.deployment.counter.open)
+    @rule()
+    def the_oldest_call_goes_on(self) -> None:
+        self.runner.run(self.deployment.step_call(0, lambda _: None))
+
+    @precondition(lambda self: self.deployment.counter.open)
     @rule(call=which)
-    def go_on(self, call: int) -> None:
-        self.runner.run(self.deployment.step_call(call, lambda _: None))
+    def one_call_comes_to_its_end(self, call: int) -> None:
+        task_id = self.deployment.counter.open[call % len(self.deployment.counter.open)].task_id
+        self.runner.run(self.deployment.finish_calls(task_id))
+
+    @rule(node=which)
+    def everything_is_offered_again(self, node: int) -> None:
+        self.runner.run(self.deployment.board.expire_leases())
+        self.runner.run(self.deployment.sweep_until_quiet())
+        self.runner.run(self.deployment.claim(self.alive(node), 8))
 
     @precondition(lambda self: self.deployment.counter.open)
     @rule(call=which, busy=st.booleans(), for_good=st.booleans())
@@ -90,7 +111,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(node=which)
     def kill(self, node: int) -> None:
-        self.runner.run(self.deployment.kill(self.alive(node)))
+        killed = self.alive(node)
+        self.runner.run(self.deployment.kill(killed))
+        self.runner.run(self.deployment.declare_lost(killed))
         self.runner.run(self.deployment.add_node())
 
     @rule(node=which)
@@ -192,8 +215,9 @@ def test_every_promise_holds_in_every_life(redis_url: str, redis_prefix: str, tm
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=int(__import__("os").environ.get("EX", "40")),
-            stateful_step_count=30,
+            max_examples=80,
+            stateful_step_count=25,
+            phases=[Phase.generate, Phase.shrink],
             deadline=None,
             database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

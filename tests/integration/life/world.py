@@ -65,6 +65,7 @@ class Deployment:
         self.queue: RedisTaskQueue
         self.outputs: FilesystemOutputStore
         self.sweep: Sweep
+        self._metrics = Metrics(app="test", version="0", role="worker")
         self._stack = AsyncExitStack()
 
     @classmethod
@@ -158,7 +159,7 @@ class Deployment:
             new_key=output_key,
             result_key=result_key,
             budget=Budget(image_timeout_s=3_600, max_retries=2, lease_ms=LEASE_MS),
-            metrics=Metrics(app="test", version="0", role="worker"),
+            metrics=self._metrics,
             now_ms=self.now_ms,
         )
         await self.store.register_worker(worker, host="h", pid=1)
@@ -214,6 +215,11 @@ class Deployment:
         call = self.counter.open[choice % len(self.counter.open)]
         await call.go_on(fail(call.asking))
         await self.come_to_rest()
+
+    async def finish_calls(self, task_id: str) -> None:
+        """The provider delivers everything that is being asked of it for this task."""
+        while places := [n for n, call in enumerate(self.counter.open) if call.task_id == task_id]:
+            await self.step_call(places[0], lambda _: None)
 
     # --- time -----------------------------------------------------------------------------------------
 

@@ -1,5 +1,13 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and the order of the tests."""
 
 from __future__ import annotations
 
+import pytest
+
 pytest_plugins = ["tests.mongo", "tests.redis_server"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, in their random order: no process shall end with one while the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -24,6 +24,7 @@ PROMPT = "a desert, picture {}"
 """Deserts are drawn fastest."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: MongoServer) -> None:
     url = database_url(mongo_server.url, new_database_name())

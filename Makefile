@@ -10,6 +10,9 @@ LOG_DIR ?= logs
 IMAGE ?= imagegen:0.1.0
 ARGS ?=
 
+# Tests start hundreds of processes: none shall compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 
@@ -108,7 +111,8 @@ type: $(DEV) ## Check types, strictly, over code and tests
 	@$(BIN)/mypy
 
 .PHONY: test
-test: lint type ## Install what is needed and check everything
+test: $(DEV) ## Install what is needed and check everything
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint type
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone -s tests/distributed
 

@@ -73,7 +73,7 @@ def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def mongo_database(mongo_url: str) -> Iterator[MongoDatabase]:
     """An empty database on the shared server, dropped at the end of the module.
 
-    FerretDB reads a whole collection to find one document: keep collections small.
+    FerretDB reads a whole collection for whatever is not found by its id: keep collections small.
     """
     name = new_database_name()
     yield MongoDatabase(url=database_url(mongo_url, name), name=name)

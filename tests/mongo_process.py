@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import selectors
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,20 @@ SOURCES = Path(__file__).with_name("mongo_server")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 BUILD_TIMEOUT_S = 900.0
+FERRETDB = "github.com/FerretDB/FerretDB"
+PATCHES = (
+    # The expression that its index is made of: by another one SQLite reads the whole table instead.
+    ("metadata/metadata.go", """->'$._id'\"""", """->'_id'\""""),
+    (
+        "collection.go",
+        "\tq += whereClause\n",
+        '\tif byIDs, ids := byIDs(params.Filter); byIDs != "" {\n'
+        "\t\twhereClause, args = byIDs, ids\n"
+        "\t}\n"
+        "\tq += whereClause\n",
+    ),
+)
+"""Changes in FerretDB's SQLite backend, beside `tests/mongo_server/patch`: it shall find ids fast."""
 
 # mongod does not mind losing its standard input, so a child of the shell that it replaces minds for it.
 _MONGOD_THAT_ENDS_WITH_STDIN = 'exec 3<&0; (cat <&3 >/dev/null; kill $$) & exec "$@" 3<&-'
@@ -61,8 +77,9 @@ def find_ferretdb(announce: Callable[[str], None]) -> Program:
 
 def _built_server(go: str, announce: Callable[[str], None]) -> Path:
     key = hashlib.sha256(_go(go, "env", "GOVERSION", "GOOS", "GOARCH").encode())
-    for source in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
+    for source in sorted([*SOURCES.glob("**/*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
         key.update(f"\0{source.name}\0".encode() + source.read_bytes())
+    key.update(repr(PATCHES).encode())
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = caches / "imagegen" / "mongo-server" / key.hexdigest()[:16]
     server = directory / "mongo_server"
@@ -75,10 +92,32 @@ def _built_server(go: str, announce: Callable[[str], None]) -> Path:
                     f"building the MongoDB test server (FerretDB; once, a minute or two); kept as {server}"
                 )
                 unfinished = directory / "unfinished"
-                tags = "-tags=ferretdb_no_postgresql"
-                _go(go, "build", "-trimpath", "-ldflags=-s -w", tags, "-o", str(unfinished), ".")
+                options = ["-trimpath", "-ldflags=-s -w", "-tags=ferretdb_no_postgresql"]
+                options += [f"-modfile={_patched_modules(go, directory)}"]
+                _go(go, "build", *options, "-o", str(unfinished), ".")
+                shutil.rmtree(directory / "ferretdb")
                 unfinished.rename(server)
     return server
+
+
+def _patched_modules(go: str, directory: Path) -> Path:
+    """A go.mod with a copy of FerretDB in place of its release: one that looks ids up as `by_id.go` says."""
+    release = json.loads(_go(go, "mod", "download", "-json", FERRETDB))
+    copy = directory / "ferretdb"
+    with zipfile.ZipFile(release["Zip"]) as files:
+        files.extractall(copy)
+    module = copy / f"{FERRETDB}@{release['Version']}"
+    package = module / "internal" / "backends" / "sqlite"
+    for name, old, new in PATCHES:
+        original = (package / name).read_text()
+        if original.count(old) != 1:
+            raise MongoUnavailableError(f"this FerretDB is not the one that is patched here: {name}")
+        (package / name).write_text(original.replace(old, new))
+    shutil.copy(SOURCES / "patch" / "by_id.go", package)
+    modules = directory / "go.mod"
+    modules.write_text((SOURCES / "go.mod").read_text() + f'\nreplace {FERRETDB} => "{module}"\n')
+    shutil.copy(SOURCES / "go.sum", directory)
+    return modules
 
 
 def _go(go: str, *arguments: str) -> str:

@@ -260,7 +260,7 @@ class Execution:
     async def _hand_over(self, task: Task, worker: str) -> None:
         await self._tell(
             self._queue.hand_over(
-                entry=_entry(task), worker=worker, owner=task.owner, lease_ms=self._lease_ms
+                entry=_entry(task), worker=worker, owner=task.owner, lease_ms=self._lease_ms // 3
             )
         )
 

@@ -180,6 +180,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.long
 async def test_a_wait_outlives_the_whole_service(tmp_path: Path) -> None:
     """`kill -9` of everything while a client waits: after the restart the same wait gets the same task."""
     ports = {"grpc_port": free_port(), "http_port": free_port()}

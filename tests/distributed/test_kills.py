@@ -60,6 +60,7 @@ async def frozen(calls: Calls, worker: ServiceProcess, task_id: str) -> task_pb2
     return task
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> None:
     with running_stack() as stack:  # the default lease of 15 s
@@ -139,6 +140,7 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
         await no_leaked_keys(stack)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("redis", ["up", "away"])
 async def test_a_killed_api_loses_no_acknowledged_task(redis: str) -> None:
@@ -179,6 +181,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_next_start() -> None:
     with running_stack(LEASE_SECONDS="2", REDIS_URL="", STORE_URL="") as stack:

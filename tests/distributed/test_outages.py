@@ -91,6 +91,7 @@ async def test_mongodb_away_and_back(mongo_server: MongoServer) -> None:
         assert worker.running()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_redis_away_and_back_empty() -> None:
     with running_stack(LEASE_SECONDS="2") as stack:

@@ -20,15 +20,18 @@ from tests.stack import ServiceProcess, calling, no_leaked_keys, running_stack
 
 TASKS = 500
 READ_BACK = 20
+PROMPT = "a desert, picture {}"
+"""Deserts are drawn fastest."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: MongoServer) -> None:
     url = database_url(mongo_server.url, new_database_name())
     with running_stack(store_url=url) as stack:
         files = f"file://{stack.directory}/outputs"
         grid_api, file_api = stack.start("api"), stack.start("api", OUTPUT_URL=files)
-        # FerretDB scans a collection for every GridFS read: the first twenty go there, the rest to files.
+        # FerretDB reads all chunks for every GridFS read: the first twenty go there, the rest to files.
         grid_workers = [stack.start("worker") for _ in range(2)]
         async with calling(grid_api) as calls:
             first = [await calls.images.GenerateImage(_small(n), timeout=60) for n in range(READ_BACK)]
@@ -48,7 +51,7 @@ async def test_two_workers_make_each_of_500_pictures_exactly_once(mongo_server: 
 
             async def submit(n: int) -> str:
                 async with at_once:
-                    return await client.submit(f"picture {n}", model="local-canvas", size="64x64")
+                    return await client.submit(PROMPT.format(n), model="local-canvas", size="64x64")
 
             ids = await asyncio.gather(*(submit(n) for n in range(READ_BACK, TASKS)))
             tasks = [await client.wait(task_id, timeout_s=240) for task_id in ids]
@@ -72,7 +75,7 @@ async def calls_made(worker: ServiceProcess) -> int:
 
 
 def _small(n: int) -> image_service_pb2.GenerateImageRequest:
-    return image_service_pb2.GenerateImageRequest(prompt=f"picture {n}", model="local-canvas", size="64x64")
+    return image_service_pb2.GenerateImageRequest(prompt=PROMPT.format(n), model="local-canvas", size="64x64")
 
 
 @pytest.mark.timeout(120)

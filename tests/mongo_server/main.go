@@ -2,7 +2,8 @@
 //
 // It is FerretDB on SQLite behind a gate. FerretDB speaks MongoDB's wire protocol, but its updates are not
 // atomic: two conditional updates of one document can both win. MongoDB promises that only one does, so the
-// gate lets a single command run at a time. Slow on large collections; meant for semantics, not for numbers.
+// gate lets a single command run at a time. It is built with patch/, without which every conditional update would
+// read its whole collection. Slow on large collections still; meant for semantics, not for numbers.
 //
 // When it serves, it prints one line on standard output: {"uri": "mongodb://127.0.0.1:PORT/"}.
 // It exits on SIGTERM and when its standard input closes, so it never outlives the process that started it.

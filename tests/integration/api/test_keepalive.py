@@ -56,6 +56,7 @@ async def plain_server() -> AsyncIterator[str]:
         await server.stop(None)
 
 
+@pytest.mark.long
 # Groups start in the order of their size: in a small one of its own this test would begin last.
 @pytest.mark.xdist_group("api-working")
 @pytest.mark.timeout(180)

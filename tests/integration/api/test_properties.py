@@ -75,6 +75,7 @@ def connected(deployment: Deployment, runner: asyncio.Runner) -> Iterator[Calls]
         runner.run(opened.__aexit__(None, None, None))
 
 
+@pytest.mark.long
 def test_no_generated_call_is_answered_with_unknown_or_internal(queueing: Deployment) -> None:
     codes: Counter[str] = Counter()
     accepted: set[str] = set()

@@ -13,6 +13,8 @@ from server.queue.scripts import Scripts
 from server.queue.task_queue import MOST_SKIPS, RedisTaskQueue
 from tests.integration.queue.board import Board, Delayed, Leased, State
 
+EVERY_REDIS = True
+
 ME = "worker-1"
 LEASE_MS = 60_000
 WIDE = Pool(code="lo", lanes=(Lane(name="local", limit=1000),))

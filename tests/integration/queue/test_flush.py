@@ -60,6 +60,7 @@ async def test_no_strike(queue: RedisTaskQueue, board: Board) -> None:
     await world.settle()
 
 
+@pytest.mark.long
 async def test_flushed_before_any_command(redis_url: str, redis_prefix: str, board: Board) -> None:
     at, commands = 0, 1
     while at < commands:

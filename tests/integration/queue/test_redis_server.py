@@ -14,6 +14,8 @@ import pytest
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
+EVERY_REDIS = True
+
 ROOT = Path(__file__).parents[3]
 
 

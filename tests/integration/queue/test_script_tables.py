@@ -12,6 +12,8 @@ from server.ports import Held
 from server.queue.scripts import Expired, Over, Owned, Placed, Ready, Running, Scripts
 from tests.integration.queue.board import Board, Delayed, Leased, State
 
+EVERY_REDIS = True
+
 ANN = "lodaaaaaaaaaaa"
 BEN = "lodbbbbbbbbbbb"
 CAT = "xxcccccccccccc"

@@ -16,6 +16,8 @@ from server.store.sqlite import SqliteTaskStore
 from tests.fakes_store import make_task
 from tests.integration.queue.board import Board
 
+EVERY_REDIS = True
+
 TASKS = 50_000
 CALLERS = 1_000
 MOST_BYTES = 200

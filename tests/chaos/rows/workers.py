@@ -1,0 +1,189 @@
+"""Workers that are killed, or stopped and continued, with paid calls in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.ledger import Promise, open_attempt, wall_ms
+from tests.chaos.load import Load, new_request, submit
+from tests.chaos.processes import Process
+from tests.chaos.run import Run
+from tests.waiting import until, until_async
+
+DEFAULT_LEASE_S = 15.0
+DEFAULT_BOUND_S = 30.0
+
+
+async def worker_kill(run: Run) -> None:
+    """Under load, on an otherwise idle queue, and at the default lease."""
+    under_load, idle = run.size(short=3, full=85), run.size(short=1, full=15)
+    async with run.deployed(
+        workers=run.size(short=4, full=8), delay_s=0.6, WORKER_CONCURRENCY="2"
+    ) as deployment:
+        for max_paid in (1, 2):
+            async with Load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
+                for _ in range(under_load):
+                    await asyncio.sleep(run.random.uniform(0.2, 1.0))  # at random points
+                    await deployment.kill_worker(await _victim(deployment, max_paid))
+                    run.repetitions += 1
+        await run.settle(deployment)
+    await asyncio.gather(
+        *(_on_an_idle_queue(run, max_paid, idle) for max_paid in (1, 2)),
+        *(() if run.short else (_at_the_default_lease(run, 20),)),
+    )
+
+
+async def _victim(deployment: Deployment, max_paid: int) -> Process:
+    """Any worker; with two calls to spend, one without a task that was hit before: all can end well."""
+    workers = list(deployment.workers)
+    if max_paid > 1:
+        hit = [p for p in deployment.promises if p.hits and p.seen_end is None]
+        tasks = await asyncio.gather(*(deployment.read(promise.task_id) for promise in hit))
+        spared = [w for w in workers if any(open_attempt(task, w.worker_ids) is not None for task in tasks)]
+        workers = [worker for worker in workers if worker not in spared] or workers
+    return deployment.random.choice(workers)
+
+
+async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
+    """Only one task exists, and nothing else will ever wake anybody."""
+    async with run.deployed(workers=2) as deployment:
+        for _ in range(times):
+            promise = await _held(deployment, max_paid)
+            await deployment.kill_worker(await deployment.holder(promise))
+            deployment.upstream.release(promise.prompt)
+            await deployment.all_ended([promise], within_s=60)
+            run.repetitions += 1
+        await run.settle(deployment)
+
+
+async def _at_the_default_lease(run: Run, times: int) -> None:
+    """Workers with one task each, all killed at once; two others are left to find out."""
+    async with run.deployed(workers=times, lease_s=DEFAULT_LEASE_S, WORKER_CONCURRENCY="1") as deployment:
+        promises = [await _held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
+        victims = [await deployment.holder(promise) for promise in promises]
+        for _ in range(2):
+            await deployment.start_worker(WORKER_CONCURRENCY=str(times))
+        await asyncio.gather(*(deployment.kill_worker(victim, replace=False) for victim in victims))
+        for promise in promises:
+            deployment.upstream.release(promise.prompt)
+        run.repetitions += times
+        found = await run.settle(deployment, recovery_s=DEFAULT_BOUND_S)
+        run.notes.append(
+            f"at the default lease {times} kills: slowest recovery {found.slowest_s:.1f} s, bound 30 s"
+        )
+
+
+async def _held(deployment: Deployment, max_paid: int) -> Promise:
+    """A task whose paid call is under way and stays so."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold(request.prompt)
+    promise = await submit(deployment, request)
+    await deployment.upstream.until_billed(request.prompt)
+    return promise
+
+
+async def after_answer(run: Run) -> None:
+    """Killed between the vendor's answer and the store's finish: the receipt or the result file is used."""
+    times = run.size(short=1, full=25)
+    async with run.deployed(workers=2) as deployment:
+        for max_paid in (1, 2):
+            for n in range(times):
+                await _killed_while_fetching(deployment, max_paid)
+                run.repetitions += 1
+                if n % 5 == 0:
+                    await _killed_with_the_bytes_stored(deployment, max_paid)
+                    run.repetitions += 1
+        await run.settle(deployment)
+    twice = [p.prompt for p in deployment.promises if deployment.upstream.billed[p.prompt] != 1]
+    unmade = [p.task_id for p in deployment.promises if p.final is None or not p.final.image.images]
+    if twice or unmade:
+        run.broken("what was bought was not used", f"not billed once: {twice}; without a picture: {unmade}")
+
+
+async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
+    """Its answer is recorded, its picture is on the way."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold_links(request.prompt)
+    promise = await submit(deployment, request)
+    await _asked_for_link(deployment, promise)
+    await deployment.kill_worker(await deployment.holder(promise))
+    deployment.upstream.release_links(request.prompt)
+    await deployment.all_ended([promise], within_s=60)
+
+
+async def _killed_with_the_bytes_stored(deployment: Deployment, max_paid: int) -> None:
+    """The picture is kept, and the store that should hear of it is away."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold_links(request.prompt)
+    promise = await submit(deployment, request)
+    await _asked_for_link(deployment, promise)
+    holder = await deployment.holder(promise)
+    with deployment.store.away():
+        deployment.upstream.release_links(request.prompt)
+        outputs = deployment.directory / "data" / "outputs"
+        await until(
+            lambda: any(outputs.rglob(f"*{promise.task_id}*/**/result.json")),
+            within_s=20,
+            what=f"the result file of {promise.task_id}",
+        )
+        at_ms = wall_ms()
+        holder.kill()
+        deployment.workers.remove(holder)
+    await deployment.count_hits(holder, at_ms)
+    await deployment.start_worker()
+    await deployment.all_ended([promise], within_s=60)
+
+
+async def _asked_for_link(deployment: Deployment, promise: Promise) -> None:
+    """The worker begins to fetch once the receipt is in the store."""
+    await until(
+        lambda: deployment.upstream.link_requests[promise.prompt] > 0,
+        within_s=20,
+        what="a fetch of the result",
+    )
+
+
+async def fencing(run: Run) -> None:
+    """Stopped past the lease with paid calls in hand, and continued when their successors are done."""
+    sleepers = run.size(short=2, full=10)
+    async with run.deployed(workers=sleepers, WORKER_CONCURRENCY="1") as deployment:
+        await deployment.start_worker(WORKER_CONCURRENCY="1")
+        for _ in range(run.size(short=1, full=5)):
+            await _sleep_and_wake(run, deployment, sleepers)
+        await run.settle(deployment)
+
+
+async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
+    promises = [await _held(deployment, 1 + n % 2) for n in range(sleepers)]
+    held = [(promise, await deployment.holder(promise)) for promise in promises]
+    for _, worker in held:
+        at_ms = wall_ms()
+        worker.signal(signal.SIGSTOP)
+        await deployment.count_hits(worker, at_ms)
+        run.repetitions += 1
+    for promise in promises:  # the answer reaches the sleeper's socket, and the successor's call is answered
+        deployment.upstream.release(promise.prompt)
+    await deployment.all_ended(promises, within_s=60)
+    before = [await deployment.read(promise.task_id) for promise in promises]
+    for _, worker in held:
+        worker.signal(signal.SIGCONT)
+    for promise, worker in held:
+        await until(lambda p=promise, w=worker: _refused(w, p), within_s=20, what="a refused write")  # type: ignore[misc]
+    for promise, left in zip(promises, before, strict=True):
+        if await deployment.read(promise.task_id) != left:
+            run.broken("a stale write was accepted", promise.task_id)
+
+    async def registered_again() -> bool:
+        return all(worker.worker_ids[-1] not in deployment.killed_ids for _, worker in held)
+
+    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+
+
+def _refused(worker: Process, promise: Promise) -> bool:
+    return any(
+        line["event"] == "the store refused a write of an overtaken attempt"
+        and line["task_id"] == promise.task_id
+        for line in worker.log()
+    )

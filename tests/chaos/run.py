@@ -1,0 +1,108 @@
+"""What a row is given, and what it brings back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.deployment import Deployment, deployed
+from tests.chaos.ledger import Audit, Violation
+from tests.chaos.processes import Nursery
+from tests.chaos.stores import Store
+
+SHORT_LEASE_S = 1.0
+FULL_LEASE_S = 2.0
+STORY_LINES = 12
+NewStore = Callable[[Path], Store]
+
+
+@dataclass(slots=True)
+class Run:
+    """One row's run: its size, its luck, its deployments, its findings."""
+
+    nursery: Nursery
+    new_store: NewStore
+    short: bool
+    random: random.Random
+    repetitions: int = 0
+    audit: Audit = field(default_factory=Audit)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def lease_s(self) -> float:
+        """LEASE_SECONDS of volume rows."""
+        return SHORT_LEASE_S if self.short else FULL_LEASE_S
+
+    @property
+    def recovery_s(self) -> float:
+        """The bound on the time from a kill to the next attempt."""
+        return 2 * self.lease_s + 2
+
+    def size(self, *, short: int, full: int) -> int:
+        """How often."""
+        return short if self.short else full
+
+    def broken(self, what: str, about: str = "") -> None:
+        """Note a broken promise that is not one of the ledger's."""
+        self.audit.violations.append(Violation(what, about))
+
+    @asynccontextmanager
+    async def deployed(
+        self,
+        *,
+        apis: int = 1,
+        workers: int = 2,
+        lease_s: float | None = None,
+        delay_s: float = 0.1,
+        **settings: str,
+    ) -> AsyncIterator[Deployment]:
+        """A deployment of the row's own. Settings by their names in capitals."""
+        async with deployed(
+            self.nursery,
+            self.new_store,
+            apis=apis,
+            workers=workers,
+            lease_s=lease_s or self.lease_s,
+            delay_s=delay_s,
+            seed=random.Random(self.random.random()),
+            settings=settings,
+        ) as deployment:
+            yield deployment
+
+    async def settle(
+        self,
+        deployment: Deployment,
+        *,
+        recovery_s: float | None = None,
+        within_s: float = 60.0,
+        never_in_doubt: bool = False,
+    ) -> Audit:
+        """Close the books of a deployment and count them into the row's."""
+        found = await deployment.audit(
+            recovery_s=recovery_s or self.recovery_s, within_s=within_s, never_in_doubt=never_in_doubt
+        )
+        found.violations += [Violation("a process ended by itself", what) for what in deployment.exits()]
+        found.violations += [Violation("an answer that no client should get", t) for t in deployment.troubles]
+        for violation in found.violations:
+            task_id = violation.about.partition("task ")[2].partition(";")[0]
+            told = deployment.story(task_id) if task_id else []
+            self.notes += [f"    {line}" for line in told[:STORY_LINES]]
+        self.audit.add(found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the matrix."""
+
+    name: str
+    fault: str
+    run: Callable[[Run], Coroutine[None, None, None]]
+    bound: str
+    on_mongo: bool = False
+    """Whether its short form runs on MongoDB as well."""
+    alone: bool = False
+    """It measures time of its own: nothing may run beside it."""

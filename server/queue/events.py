@@ -31,6 +31,12 @@ class RedisTaskEvents:
         self._channel = QueueKeys(prefix).events
         self._silence_s = silence_s
         self._connected = False
+        self._connections = 0
+
+    @property
+    def connections(self) -> int:
+        """See TaskEvents."""
+        return self._connections
 
     @property
     def connected(self) -> bool:
@@ -66,6 +72,7 @@ class RedisTaskEvents:
                     message = await self._next_message(subscription)
                 if message["type"] == "subscribe":
                     self._connected = True
+                    self._connections += 1
                     _log.info("listening to task events")
                 elif message["type"] == "message":
                     on_change(message["data"].split())

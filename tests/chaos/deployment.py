@@ -17,7 +17,7 @@ import grpc.aio
 from image.v1 import image_service_pb2_grpc
 from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
-from tests.chaos.ledger import Audit, Hit, Promise, audit, open_attempt, wall_ms
+from tests.chaos.ledger import Audit, Promise, audit, open_attempt, wall_ms
 from tests.chaos.processes import Nursery, Process
 from tests.chaos.stores import Store
 from tests.redis_server import RedisServer
@@ -47,7 +47,8 @@ class Deployment:
     apis: list[Process] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
-    killed_ids: set[str] = field(default_factory=set)
+    killed: dict[str, int] = field(default_factory=dict)
+    """When workers were killed, or stopped past their lease, by the ids they had then."""
     troubles: list[str] = field(default_factory=list)
     """Answers that no client should get."""
     _all: list[Process] = field(default_factory=list)
@@ -103,28 +104,17 @@ class Deployment:
         process.kill()
         self.again(lambda: asyncio.create_task(self.start_api(), name="next-api"))
 
-    async def kill_worker(self, process: Process, *, replace: bool = True) -> int:
-        """SIGKILL it; another one is on its way. How many tasks it had in hand."""
+    def kill_worker(self, process: Process, *, replace: bool = True) -> None:
+        """SIGKILL it; another one is on its way."""
         self.workers.remove(process)
         process.kill()
-        at_ms = wall_ms()
+        self.note_kill(process)
         if replace:
             self.again(lambda: asyncio.create_task(self.start_worker(), name="next-worker"))
-        return await self.count_hits(process, at_ms)
 
-    async def count_hits(self, process: Process, at_ms: int) -> int:
-        """Note the tasks that the process, killed or stopped just now, had in hand; how many they are."""
-        ids = process.worker_ids
-        self.killed_ids.update(ids)
-        unended = [promise for promise in self.promises if promise.seen_end is None]
-        tasks = await asyncio.gather(*(self.read(promise.task_id) for promise in unended))
-        hits = 0
-        for promise, task in zip(unended, tasks, strict=True):
-            attempt = open_attempt(task, ids)
-            if attempt is not None:
-                promise.hits.append(Hit(attempt, at_ms))
-                hits += 1
-        return hits
+    def note_kill(self, process: Process) -> None:
+        """Put into the books that it was killed, or stopped, just now."""
+        self.killed |= dict.fromkeys(process.worker_ids, wall_ms())
 
     async def replaced(self) -> None:
         """Wait until every process on its way has arrived."""
@@ -225,7 +215,7 @@ class Deployment:
         return audit(
             self.promises,
             billed=self.upstream.billed,
-            killed=self.killed_ids,
+            killed=self.killed,
             recovery_s=recovery_s,
             never_in_doubt=never_in_doubt,
         )

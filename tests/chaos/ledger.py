@@ -2,7 +2,8 @@
 
 What the client was told (the ids it was given), what the store says (GetTask with every attempt), and what
 the upstream billed. A task may be in doubt once for every kill that hit it and for every fault that was
-scripted for it; everything else follows from that number and the task's max_paid_attempts.
+scripted for it; everything else follows from that number and the task's max_paid_attempts. A kill hit a task
+when its worker had an attempt under way that somebody else had to end.
 """
 
 from __future__ import annotations
@@ -22,14 +23,6 @@ OUTCOME_UNKNOWN = error_reason_pb2.ERROR_REASON_OUTCOME_UNKNOWN
 WORKER_LOST = error_reason_pb2.ERROR_REASON_WORKER_LOST
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A worker was killed, or stopped past its lease, in the middle of this attempt."""
-
-    attempt: int
-    at_ms: int
-
-
 @dataclass(slots=True)
 class Promise:
     """A task that a client was given the id of."""
@@ -41,7 +34,6 @@ class Promise:
     doubts: int = 0
     """Faults scripted for it that leave a call in doubt."""
     told_ms: int = 0
-    hits: list[Hit] = field(default_factory=list)
     seen_end: task_pb2.Task | None = None
     """As a client first saw it ended."""
     final: task_pb2.Task | None = None
@@ -94,11 +86,13 @@ def audit(
     promises: Iterable[Promise],
     *,
     billed: Mapping[str, int],
-    killed: Collection[str],
+    killed: Mapping[str, int],
     recovery_s: float,
     never_in_doubt: bool = False,
 ) -> Audit:
-    """Hold every promise against store and bill. `killed` are the ids of all workers that were killed.
+    """Hold every promise against store and bill.
+
+    `killed`: when each worker that was killed, or stopped past its lease, was so, in ms by its id.
 
     `never_in_doubt`: nothing happened to any worker, so a single call must have been enough for every task.
     """
@@ -118,20 +112,20 @@ def _one(
     result: Audit,
     promise: Promise,
     billed: int,
-    killed: Collection[str],
+    killed: Mapping[str, int],
     recovery_s: float,
     never_in_doubt: bool,
 ) -> None:
     task = promise.final
+    hits = [] if task is None else _hits(task, killed)
 
     def broken(what: str) -> None:
-        result.violations.append(Violation(what, explain(promise, billed)))
+        result.violations.append(Violation(what, explain(promise, billed, len(hits))))
 
     if task is None:
         result.lost += 1
         broken("an acknowledged task cannot be found")
         return
-    hits = _true_hits(promise)
     result.hits += len(hits)
     false = 0 if never_in_doubt else _false_verdicts(task, killed)
     result.false_verdicts += false
@@ -144,7 +138,7 @@ def _one(
         result.bought_again += 1
     if billed > 1 + sum(attempt.outcome == IN_DOUBT for attempt in task.attempts):
         broken("bought again without a recorded attempt in doubt")
-    if billed > sum(attempt.paid for attempt in task.attempts):
+    if billed > sum(attempt.paid or attempt.outcome == IN_DOUBT for attempt in task.attempts):
         broken("billed for calls that the store has no record of")
     if task.state not in (COMPLETED, FAILED):
         result.lost += 1
@@ -164,18 +158,21 @@ def _one(
     else:
         result.lost += 1
         broken("it failed though no rule lets it")
-    for hit in hits:
-        took_s = (_went_on_ms(task, hit) - hit.at_ms) / 1000
+    for attempt in hits:
+        took_s = (_went_on_ms(task, attempt) - killed[attempt.worker]) / 1000
         result.slowest_s = max(result.slowest_s, took_s)
         if took_s > recovery_s:
             broken(f"recovery took {took_s:.1f} s, bound {recovery_s:g} s")
 
 
-def _true_hits(promise: Promise) -> list[Hit]:
-    """The hits less those whose attempt's end was already on its way into the store."""
-    assert promise.final is not None
-    outcomes = {attempt.number: attempt.outcome for attempt in promise.final.attempts}
-    return [hit for hit in promise.hits if outcomes.get(hit.attempt) != SUCCEEDED]
+def _hits(task: task_pb2.Task, killed: Mapping[str, int]) -> list[attempt_pb2.Attempt]:
+    """The attempts that a kill interrupted: they had no end then."""
+    return [
+        attempt
+        for attempt in task.attempts
+        if attempt.worker in killed
+        and (not attempt.HasField("end_time") or attempt.end_time.ToMilliseconds() > killed[attempt.worker])
+    ]
 
 
 def _false_verdicts(task: task_pb2.Task, killed: Collection[str]) -> int:
@@ -184,10 +181,10 @@ def _false_verdicts(task: task_pb2.Task, killed: Collection[str]) -> int:
     )
 
 
-def _went_on_ms(task: task_pb2.Task, hit: Hit) -> int:
+def _went_on_ms(task: task_pb2.Task, hit: attempt_pb2.Attempt) -> int:
     """When the next attempt began, or the task ended without one."""
     for attempt in task.attempts:
-        if attempt.number == hit.attempt + 1:
+        if attempt.number == hit.number + 1:
             return attempt.start_time.ToMilliseconds()
     return task.end_time.ToMilliseconds()
 
@@ -201,12 +198,10 @@ def open_attempt(task: task_pb2.Task, workers: Collection[str]) -> int | None:
     return None
 
 
-def explain(promise: Promise, billed: int) -> str:
+def explain(promise: Promise, billed: int, hits: int) -> str:
     """One line that says all about a task."""
     parts = [f"task {promise.task_id}", f"billed {billed}", f"max_paid_attempts {promise.max_paid}"]
-    parts.append(
-        f"hit {len(promise.hits)} times" + (f", {promise.doubts} scripted" if promise.doubts else "")
-    )
+    parts.append(f"hit {hits} times" + (f", {promise.doubts} scripted" if promise.doubts else ""))
     task = promise.final
     if task is not None:
         state = task_pb2.TaskState.Name(task.state).removeprefix("TASK_STATE_")

@@ -86,7 +86,7 @@ async def _kill_meanwhile(run: Run, deployment: Deployment) -> None:
             if kills % 2 == 0 and len(deployment.apis) > 1:
                 deployment.kill_api(run.random.choice(deployment.apis))
             elif len(deployment.workers) > 1:
-                await deployment.kill_worker(run.random.choice(deployment.workers))
+                deployment.kill_worker(run.random.choice(deployment.workers))
             kills += 1
     finally:
         run.notes.append(f"{kills} kills meanwhile")

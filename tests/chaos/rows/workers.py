@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, open_attempt, wall_ms
+from tests.chaos.ledger import Promise, open_attempt
 from tests.chaos.load import Load, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
@@ -26,7 +26,7 @@ async def worker_kill(run: Run) -> None:
             async with Load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
                 for _ in range(under_load):
                     await asyncio.sleep(run.random.uniform(0.2, 1.0))  # at random points
-                    await deployment.kill_worker(await _victim(deployment, max_paid))
+                    deployment.kill_worker(await _victim(deployment, max_paid))
                     run.repetitions += 1
         await run.settle(deployment)
     await asyncio.gather(
@@ -39,9 +39,10 @@ async def _victim(deployment: Deployment, max_paid: int) -> Process:
     """Any worker; with two calls to spend, one without a task that was hit before: all can end well."""
     workers = list(deployment.workers)
     if max_paid > 1:
-        hit = [p for p in deployment.promises if p.hits and p.seen_end is None]
-        tasks = await asyncio.gather(*(deployment.read(promise.task_id) for promise in hit))
-        spared = [w for w in workers if any(open_attempt(task, w.worker_ids) is not None for task in tasks)]
+        unended = [promise for promise in deployment.promises if promise.seen_end is None]
+        tasks = await asyncio.gather(*(deployment.read(promise.task_id) for promise in unended))
+        hit = [task for task in tasks if len(task.attempts) > 1]
+        spared = [w for w in workers if any(open_attempt(task, w.worker_ids) is not None for task in hit)]
         workers = [worker for worker in workers if worker not in spared] or workers
     return deployment.random.choice(workers)
 
@@ -51,7 +52,7 @@ async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
     async with run.deployed(workers=2) as deployment:
         for _ in range(times):
             promise = await _held(deployment, max_paid)
-            await deployment.kill_worker(await deployment.holder(promise))
+            deployment.kill_worker(await deployment.holder(promise))
             deployment.upstream.release(promise.prompt)
             await deployment.all_ended([promise], within_s=60)
             run.repetitions += 1
@@ -65,7 +66,8 @@ async def _at_the_default_lease(run: Run, times: int) -> None:
         victims = [await deployment.holder(promise) for promise in promises]
         for _ in range(2):
             await deployment.start_worker(WORKER_CONCURRENCY=str(times))
-        await asyncio.gather(*(deployment.kill_worker(victim, replace=False) for victim in victims))
+        for victim in victims:
+            deployment.kill_worker(victim, replace=False)
         for promise in promises:
             deployment.upstream.release(promise.prompt)
         run.repetitions += times
@@ -108,7 +110,7 @@ async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
     deployment.upstream.hold_links(request.prompt)
     promise = await submit(deployment, request)
     await _asked_for_link(deployment, promise)
-    await deployment.kill_worker(await deployment.holder(promise))
+    deployment.kill_worker(await deployment.holder(promise))
     deployment.upstream.release_links(request.prompt)
     await deployment.all_ended([promise], within_s=60)
 
@@ -128,10 +130,7 @@ async def _killed_with_the_bytes_stored(deployment: Deployment, max_paid: int) -
             within_s=20,
             what=f"the result file of {promise.task_id}",
         )
-        at_ms = wall_ms()
-        holder.kill()
-        deployment.workers.remove(holder)
-    await deployment.count_hits(holder, at_ms)
+        deployment.kill_worker(holder, replace=False)
     await deployment.start_worker()
     await deployment.all_ended([promise], within_s=60)
 
@@ -159,9 +158,8 @@ async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> No
     promises = [await _held(deployment, 1 + n % 2) for n in range(sleepers)]
     held = [(promise, await deployment.holder(promise)) for promise in promises]
     for _, worker in held:
-        at_ms = wall_ms()
         worker.signal(signal.SIGSTOP)
-        await deployment.count_hits(worker, at_ms)
+        deployment.note_kill(worker)
         run.repetitions += 1
     for promise in promises:  # the answer reaches the sleeper's socket, and the successor's call is answered
         deployment.upstream.release(promise.prompt)
@@ -176,7 +174,7 @@ async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> No
             run.broken("a stale write was accepted", promise.task_id)
 
     async def registered_again() -> bool:
-        return all(worker.worker_ids[-1] not in deployment.killed_ids for _, worker in held)
+        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in held)
 
     await until_async(registered_again, within_s=20, what="sleepers under new ids")
 

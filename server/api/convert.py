@@ -168,7 +168,7 @@ def image(source: StoredImage, link: Link) -> image_pb2.Image:
         mime_type=source.mime_type,
         size_bytes=source.size_bytes,
         sha256=source.sha256,
-        seed=source.seed,
+        seed=source.seed if source.seed >= 0 else None,
     )
 
 

@@ -35,6 +35,7 @@ class MadeImage:
     index: int
     data: bytes
     seed: int
+    """Negative where the provider does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,19 +12,40 @@ from PIL import Image
 
 from server.domain.errors import Reason
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
+from server.providers.ark import ArkProvider
 from server.providers.contract import Generation, MadeImage, Provider, ProviderError, Sent
+from server.providers.fetch import OutputFetcher
 from server.providers.local import LocalProvider
+from tests.upstreams import ArkUpstream
 
 TIMEOUT_S = 30.0
 STORED = Reference(kind=ReferenceKind.STORED, value="references/" + "0" * 64)
 
 
-@pytest.fixture(params=["local"])
-async def provider(request: pytest.FixtureRequest) -> AsyncIterator[Provider]:
-    """Each provider in turn."""
+@pytest.fixture
+async def local() -> AsyncIterator[Provider]:
+    """The local provider: what it draws depends on the order alone."""
     made = LocalProvider()
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def ark() -> AsyncIterator[Provider]:
+    """Ark's adapter before a loopback Ark."""
+    async with ArkUpstream() as upstream:
+        made = ArkProvider(
+            api_key="any", base_url=upstream.base_url, fetcher=OutputFetcher(allow_private=True)
+        )
+        yield made
+        await made.aclose()
+
+
+@pytest.fixture(params=["local", "ark"])
+def provider(request: pytest.FixtureRequest) -> Provider:
+    """Each provider in turn."""
+    made: Provider = request.getfixturevalue(request.param)
+    return made
 
 
 def order(
@@ -58,8 +79,19 @@ def order(
     )
 
 
-async def unused(receipt: str) -> None:
-    raise AssertionError(f"a provider that charges nothing has no receipts: {receipt}")
+def fit(provider: Provider, generation: Generation) -> Generation:
+    """The order in words of the provider: its own model, of a size that this makes."""
+    if provider.name != "ark":
+        return generation
+    request = replace(generation.request, size=Size(width_px=1280, height_px=720))
+    return replace(generation, upstream_model="doubao-seedream-4-0-250828", request=request)
+
+
+class Receipts(list[str]):
+    """The receipts of a call, kept as they come."""
+
+    async def note(self, receipt: str) -> None:
+        self.append(receipt)
 
 
 async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]:
@@ -69,8 +101,12 @@ async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]
     async def keep(image: MadeImage) -> None:
         arrived.append(image)
 
-    generated = await provider.generate(generation, timeout_s=TIMEOUT_S, progress=keep, receipt=unused)
+    receipts = Receipts()
+    generated = await provider.generate(
+        fit(provider, generation), timeout_s=TIMEOUT_S, progress=keep, receipt=receipts.note
+    )
     assert list(generated.failures) == []
+    assert len(receipts) == (provider.paid and len(generation.indexes) > 0)
     return arrived
 
 
@@ -120,9 +156,9 @@ async def test_every_wanted_image_arrives_once_and_no_other(
 @pytest.mark.parametrize("output_format", list(OutputFormat))
 @pytest.mark.parametrize(("width_px", "height_px"), [(96, 64), (65, 201), (256, 256)])
 async def test_an_image_is_a_whole_picture_of_the_size_and_format_asked_for(
-    provider: Provider, output_format: OutputFormat, width_px: int, height_px: int
+    local: Provider, output_format: OutputFormat, width_px: int, height_px: int
 ) -> None:
-    data = await one(provider, order(width_px=width_px, height_px=height_px, output_format=output_format))
+    data = await one(local, order(width_px=width_px, height_px=height_px, output_format=output_format))
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
         assert picture.size == (width_px, height_px)
@@ -130,8 +166,8 @@ async def test_an_image_is_a_whole_picture_of_the_size_and_format_asked_for(
         assert len(picture.convert("RGB").getcolors(maxcolors=2**24) or ()) > 50, "no flat colour"
 
 
-async def test_the_seed_comes_back_with_the_image(provider: Provider) -> None:
-    [image] = await made_by(provider, order(seed=2**31 - 1))
+async def test_the_seed_comes_back_with_the_image(local: Provider) -> None:
+    [image] = await made_by(local, order(seed=2**31 - 1))
     assert image.seed == 2**31 - 1
 
 
@@ -145,9 +181,8 @@ async def test_an_image_is_kept_before_the_next_is_handed_over(provider: Provide
         await asyncio.sleep(0.01)
         keeping -= 1
 
-    await provider.generate(
-        order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
-    )
+    asked = fit(provider, order(indexes=(0, 1, 2), images=3))
+    await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=Receipts().note)
     assert keeping == 0
 
 
@@ -163,17 +198,39 @@ async def test_an_image_that_cannot_be_kept_ends_the_call(provider: Provider) ->
         kept.append(image.index)
         raise Overtaken
 
+    asked = fit(provider, order(indexes=(0, 1, 2), images=3))
     with pytest.raises(Overtaken):
-        await provider.generate(
-            order(indexes=(0, 1, 2), images=3), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
-        )
+        await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=Receipts().note)
     assert len(kept) == 1
 
 
-async def test_calls_at_once_do_not_mix(provider: Provider) -> None:
+async def test_what_a_receipt_stands_for_is_handed_over_again(provider: Provider) -> None:
+    """A provider that charges gives one receipt, before any image; with it the same images come."""
+    steps: list[str] = []
+    arrived: list[bytes] = []
+    receipts = Receipts()
+
+    async def keep(image: MadeImage) -> None:
+        steps.append("image")
+        arrived.append(image.data)
+
+    async def note(receipt: str) -> None:
+        steps.append("receipt")
+        await receipts.note(receipt)
+
+    asked = fit(provider, order(indexes=(0, 1), images=2))
+    await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=note)
+    assert steps == ["receipt"] * provider.paid + ["image", "image"]
+    for receipt in receipts:
+        await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=note, resume=receipt)
+        assert arrived[2:] == arrived[:2]
+        assert len(receipts) == 1
+
+
+async def test_calls_at_once_do_not_mix(local: Provider) -> None:
     orders = [order(seed=seed) for seed in range(6)]
-    alone = [await one(provider, generation) for generation in orders]
-    together = await asyncio.gather(*(one(provider, generation) for generation in orders))
+    alone = [await one(local, generation) for generation in orders]
+    together = await asyncio.gather(*(one(local, generation) for generation in orders))
     assert together == alone
 
 
@@ -186,8 +243,8 @@ async def test_a_cancelled_call_ends_at_once(provider: Provider) -> None:
             await call
 
 
-async def test_the_event_loop_stays_free(provider: Provider) -> None:
-    call = asyncio.create_task(made_by(provider, order(width_px=640, height_px=480)))
+async def test_the_event_loop_stays_free(local: Provider) -> None:
+    call = asyncio.create_task(made_by(local, order(width_px=640, height_px=480)))
     turns = 0
     while not call.done():
         await asyncio.sleep(0.001)
@@ -199,15 +256,15 @@ async def test_the_event_loop_stays_free(provider: Provider) -> None:
 # --- determinism -------------------------------------------------------------------------------------
 
 
-async def test_the_same_order_gives_the_same_bytes(provider: Provider) -> None:
+async def test_the_same_order_gives_the_same_bytes(local: Provider) -> None:
     generation = order(indexes=(1,), images=3)
-    assert await one(provider, generation) == await one(provider, generation)
+    assert await one(local, generation) == await one(local, generation)
 
 
-async def test_a_retry_of_missing_images_gives_the_same_ones(provider: Provider) -> None:
+async def test_a_retry_of_missing_images_gives_the_same_ones(local: Provider) -> None:
     """The images still wanted do not depend on which were asked for together."""
-    whole = {i.index: i.data for i in await made_by(provider, order(indexes=(0, 1, 2), images=3))}
-    rest = {i.index: i.data for i in await made_by(provider, order(indexes=(2,), images=3))}
+    whole = {i.index: i.data for i in await made_by(local, order(indexes=(0, 1, 2), images=3))}
+    rest = {i.index: i.data for i in await made_by(local, order(indexes=(2,), images=3))}
     assert rest == {2: whole[2]}
 
 
@@ -222,18 +279,18 @@ async def test_a_retry_of_missing_images_gives_the_same_ones(provider: Provider)
     ],
     ids=["seed", "prompt", "watermark", "reference", "index"],
 )
-async def test_what_is_asked_for_shows(provider: Provider, other: Generation) -> None:
-    assert await one(provider, order()) != await one(provider, other)
+async def test_what_is_asked_for_shows(local: Provider, other: Generation) -> None:
+    assert await one(local, order()) != await one(local, other)
 
 
 # --- references --------------------------------------------------------------------------------------
 
 
-async def test_references_are_used_in_every_form(provider: Provider) -> None:
-    pictures = [await one(provider, order(references=(a_picture(c),))) for c in ("red", "blue")]
+async def test_references_are_used_in_every_form(local: Provider) -> None:
+    pictures = [await one(local, order(references=(a_picture(c),))) for c in ("red", "blue")]
     assert pictures[0] != pictures[1]
     fourteen = order(references=(a_picture(),) * 14)
-    assert await one(provider, fourteen)
+    assert await one(local, fourteen)
 
 
 @pytest.mark.parametrize(
@@ -242,9 +299,7 @@ async def test_references_are_used_in_every_form(provider: Provider) -> None:
     ids=["text", "half a picture", "a signature", "svg"],
 )
 @pytest.mark.parametrize("place", [0, 1])
-async def test_an_unreadable_reference_is_refused_for_good(
-    provider: Provider, bad: bytes, place: int
-) -> None:
+async def test_an_unreadable_reference_is_refused_for_good(local: Provider, bad: bytes, place: int) -> None:
     references = [a_picture(), a_picture()]
     references[place] = bad
     arrived: list[MadeImage] = []
@@ -253,8 +308,8 @@ async def test_an_unreadable_reference_is_refused_for_good(
         arrived.append(image)
 
     with pytest.raises(ProviderError) as caught:
-        await provider.generate(
-            order(references=tuple(references)), timeout_s=TIMEOUT_S, progress=keep, receipt=unused
+        await local.generate(
+            order(references=tuple(references)), timeout_s=TIMEOUT_S, progress=keep, receipt=Receipts().note
         )
     error = caught.value
     assert (error.sent, error.reason) == (Sent.REJECTED, Reason.REFERENCE_UNAVAILABLE)

@@ -1,0 +1,94 @@
+"""What a call to Ark bought, as text: kept with the call before anything is fetched, and read on resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.domain.errors import Reason, TaskError
+from server.providers.ark_errors import image_error
+from server.providers.contract import ImageFailed, ProviderError, Sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """An answered call: links of what was made, errors of what was not, by index in the sequence."""
+
+    links: Mapping[int, str]
+    failures: Sequence[ImageFailed]
+
+
+def bought_from(data: Sequence[Any], indexes: Sequence[int]) -> Bought | None:
+    """Read the `data` of an answer: its entries stand for the wanted images in order. None: nothing in it.
+
+    There may be fewer entries than were wanted, for the model decides on the length of a sequence.
+    """
+    links: dict[int, str] = {}
+    failures: list[ImageFailed] = []
+    for index, entry in zip(indexes, data, strict=False):
+        fields = entry if isinstance(entry, dict) else {}
+        error, url = fields.get("error"), fields.get("url")
+        if isinstance(url, str) and url:
+            links[index] = url
+        elif isinstance(error, dict):
+            failures.append(ImageFailed(index=index, error=image_error(str(error.get("code") or ""))))
+        else:
+            failures.append(ImageFailed(index=index, error=_no_picture()))
+    told = any(isinstance(entry, dict) and ("url" in entry or "error" in entry) for entry in data)
+    return Bought(links=links, failures=failures) if told and (links or failures) else None
+
+
+def written(bought: Bought) -> str:
+    """The receipt."""
+    return json.dumps(
+        {
+            "links": {str(index): link for index, link in bought.links.items()},
+            "failures": [
+                {
+                    "index": failed.index,
+                    "reason": failed.error.reason.value,
+                    "message": failed.error.message,
+                    "retryable": failed.error.retryable,
+                }
+                for failed in bought.failures
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+def read(receipt: str) -> Bought:
+    """What the receipt says. Raises ProviderError when it is none of ours."""
+    try:
+        document = json.loads(receipt)
+        return Bought(
+            links={int(index): str(link) for index, link in document["links"].items()},
+            failures=[
+                ImageFailed(
+                    index=int(failed["index"]),
+                    error=TaskError(
+                        reason=Reason(failed["reason"]),
+                        message=str(failed["message"]),
+                        retryable=bool(failed["retryable"]),
+                    ),
+                )
+                for failed in document["failures"]
+            ],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ProviderError(
+            "The record of what was bought cannot be read; fetching it again would not help.",
+            sent=Sent.IN_DOUBT,
+            reason=Reason.OUTPUT_FETCH_FAILED,
+            retryable=False,
+        ) from None
+
+
+def _no_picture() -> TaskError:
+    return TaskError(
+        reason=Reason.PROVIDER_REJECTED,
+        message="Ark answered without this image and without a reason. Submit again.",
+        retryable=True,
+    )

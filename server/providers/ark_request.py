@@ -1,0 +1,99 @@
+"""The body of a request to Ark's image endpoint, by the parameter table of its documentation."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from server.domain.errors import Reason
+from server.domain.request import OutputFormat, ReferenceKind
+from server.providers.contract import Generation, ProviderError, Sent
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """Which optional fields a family of models takes; the others are refused or ignored by them."""
+
+    sampling: bool = False
+    """`seed` and `guidance_scale`."""
+    output_format: bool = False
+    """`output_format`, jpeg or png; without it everything comes as JPEG."""
+
+
+# By the beginning of the model's name at Ark. An endpoint id (`ep-…`) does not tell, so it gets none of them.
+FAMILIES = {
+    "doubao-seedream-3-0": Takes(sampling=True),
+    "doubao-seededit-3-0": Takes(sampling=True),
+    "doubao-seedream-5-0": Takes(output_format=True),
+}
+
+
+def takes(upstream_model: str) -> Takes:
+    """What the model takes."""
+    return next((t for name, t in FAMILIES.items() if upstream_model.startswith(name)), Takes())
+
+
+def encoded(generation: Generation) -> bytes:
+    """The JSON to send. Raises ProviderError for a reference image that Ark could not read."""
+    request, optional = generation.request, takes(generation.upstream_model)
+    body: dict[str, Any] = {
+        "model": generation.upstream_model,
+        "prompt": request.prompt,
+        "size": request.size_label or str(request.size),
+        "response_format": "url",
+        "watermark": request.watermark,  # always said: Ark's default is to put one
+    }
+    if request.negative_prompt:  # Ark has no field for it; its models follow instructions
+        body["prompt"] += f"\nDo not show: {request.negative_prompt}"
+    if optional.sampling:
+        body["seed"] = request.seed
+        if request.guidance_scale is not None:
+            body["guidance_scale"] = request.guidance_scale
+    if optional.output_format and request.output_format in (OutputFormat.PNG, OutputFormat.JPEG):
+        body["output_format"] = request.output_format.value
+    if request.sequence:
+        body["sequential_image_generation"] = "auto"
+        body["sequential_image_generation_options"] = {"max_images": len(generation.indexes)}
+    sources = list(_sources(generation))
+    if sources:
+        body["image"] = sources[0] if len(sources) == 1 else sources
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _sources(generation: Generation) -> Iterator[str]:
+    """The reference images in order: bytes as data URIs, links as they are."""
+    stored = iter(generation.references)
+    for place, reference in enumerate(generation.request.references):
+        if reference.kind is ReferenceKind.URL:
+            yield reference.value
+        else:
+            data = next(stored)
+            yield f"data:image/{_format(data, place)};base64,{base64.b64encode(data).decode()}"
+
+
+def _format(data: bytes, place: int) -> str:
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    raise ProviderError(
+        f"Reference image {place} is no picture that Ark reads: send PNG, JPEG, WebP, BMP, TIFF or GIF.",
+        sent=Sent.NOT_SENT,
+        reason=Reason.REFERENCE_UNAVAILABLE,
+        retryable=False,
+        metadata={"field": f"reference_images[{place}]"},
+    )

@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     task.add_argument("-o", "--output", metavar="DIR|FILE", help="save its pictures")
     _add_timeout(task)
 
+    cancel = command("cancel", "End a task before its time.", "TASK_ID")
+    cancel.add_argument("task_id", metavar="TASK_ID")
+
     command("health", "Ask whether the service takes requests.")
     return parser
 

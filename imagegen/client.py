@@ -21,7 +21,7 @@ from image.v1.image_service_pb2 import (
 from image.v1.image_service_pb2_grpc import ImageServiceStub
 from task.v1.image_pb2 import Image
 from task.v1.task_pb2 import Task
-from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
+from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, GetTaskRequest, WaitTaskRequest
 from task.v1.task_service_pb2_grpc import TaskServiceStub
 
 from imagegen.channel import open_channel
@@ -159,6 +159,14 @@ class ImageClient:
         """The task as it stands. Raises NotFound."""
         with _typed(task_id=task_id):
             return (await self._tasks.GetTask(GetTaskRequest(task_id=task_id), timeout=CALL_TIMEOUT_S)).task
+
+    async def cancel(self, task_id: str) -> CancelTaskResponse:
+        """Asks for the task's end: the task as it now stands, perhaps still running for a moment, and whether
+        a provider may have been asked for something. Raises NotFound, and ImageServiceError with the reason
+        TASK_ENDED for a task that is over."""
+        request = CancelTaskRequest(task_id=task_id)
+        with _typed(task_id=task_id):
+            return await self._tasks.CancelTask(request, timeout=CALL_TIMEOUT_S)
 
     async def wait(self, task_id: str, *, timeout_s: float | None = None) -> Task:
         """The task at its end, however it ended: `result_of` gives its pictures or raises.

@@ -1,4 +1,4 @@
-"""What `imagegen generate`, `sequence`, `task` and `health` do."""
+"""What `imagegen generate`, `sequence`, `task`, `cancel` and `health` do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 from task.v1.image_pb2 import Image
-from task.v1.task_pb2 import Task
+from task.v1.task_pb2 import Task, TaskState
+from task.v1.task_service_pb2 import Sent
 
 from imagegen import advice
 from imagegen.advice import DONE, FAILED, INTERRUPTED, USAGE, Errand
@@ -22,7 +23,7 @@ from imagegen.errors import DownloadFailed, ImageServiceError, StillRunning, Tas
 from imagegen.fields import RequestFields
 from imagegen.saving import CannotSave, Destination, save
 from imagegen.screen import Screen, Tracker
-from imagegen.tasks import has_ended, reason_name, result_of, still_running
+from imagegen.tasks import has_ended, reason_name, result_of, state_name, still_running
 from imagegen.timeline import duration, measures
 
 GLANCE_S = 1.0
@@ -53,6 +54,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 "generate": command.generate,
                 "sequence": command.sequence,
                 "task": command.task,
+                "cancel": command.cancel,
                 "health": command.health,
             }[arguments.command]()
     except ImageServiceError as error:
@@ -109,6 +111,19 @@ class _Command:
                 task = await self._follow(tracker)
         code = await self._conclude(task)
         return code if self.arguments.wait or self.destination else DONE
+
+    async def cancel(self) -> int:
+        self.errand.task_id = self.arguments.task_id
+        answer = await self.client.cancel(self.arguments.task_id)
+        sent = answer.sent != Sent.SENT_NOT_SENT
+        self.screen.document({"task_id": answer.task.task_id, "state": state_name(answer.task), "sent": sent})
+        cost = "what the provider was asked for may be charged" if sent else "nothing was sent to a provider"
+        if answer.task.state == TaskState.TASK_STATE_CANCELLED:
+            self.screen.line(("✓ ", "green"), f"task {answer.task.task_id} is cancelled; {cost}")
+            return DONE
+        self.screen.line(f"task {answer.task.task_id} was asked to end and still runs; {cost}")
+        self.screen.line("look again: ", (self.errand.next_command(), "cyan"))
+        return DONE
 
     async def health(self) -> int:
         start = time.monotonic()

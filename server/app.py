@@ -52,6 +52,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
     from server.api.task_servicer import TaskServicer
+    from server.service.cancels import Cancels
     from server.service.line import Line
     from server.service.tasks import TaskService
     from server.service.waits import Waits
@@ -83,6 +84,9 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             reference_key=reference_key,
             now_ms=now_ms,
         )
+        cancels = Cancels(
+            tasks=tasks, store=parts.store, queue=parts.queue, metrics=parts.metrics, now_ms=now_ms
+        )
         parts.side.serve(parts.outputs, is_public)
         public_url = (settings.public_url or f"http://localhost:{parts.http_port}").rstrip("/")
 
@@ -97,7 +101,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
                 link=link,
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
-            task=TaskServicer(tasks=tasks, link=link),
+            task=TaskServicer(tasks=tasks, cancels=cancels, link=link),
             health=parts.health,
             metrics=parts.metrics,
         )
@@ -135,7 +139,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
     """Claim and run tasks until `stop` is set, then give back or finish what is held within the grace."""
     from server.providers.contract import Provider
     from server.providers.local import LocalProvider
-    from server.store.outputs import output_key
+    from server.store.outputs import output_key, result_key
     from server.worker.attempt import Budget
     from server.worker.beat import Beat, Observer
     from server.worker.execution import Execution
@@ -155,6 +159,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             providers=providers,
             upstream_model=parts.catalogue.upstream_model,
             new_key=output_key,
+            result_key=result_key,
             budget=Budget(
                 image_timeout_s=settings.image_timeout,
                 max_retries=settings.image_max_retries,
@@ -170,8 +175,10 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             pools=pools_of(providers.values()),
             concurrency=settings.worker_concurrency,
             lease_s=lease_s,
+            cancels=parts.store.cancel_requested,
             metrics=parts.metrics,
         )
+        cancels = RedisTaskEvents(settings.redis_url, of="cancels")
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
         observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         await check(parts)
@@ -181,6 +188,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             asyncio.create_task(watch(parts), name="watch"),
             asyncio.create_task(beat.run(), name="beat"),
             asyncio.create_task(observer.run(), name="observer"),
+            asyncio.create_task(cancels.listen(pool.cancel), name="cancels"),
             asyncio.create_task(_sweep(sweep, parts.metrics, every_s=min(1.0, lease_s / 3)), name="sweep"),
         ]
         running = asyncio.create_task(pool.run(), name="worker-pool")

@@ -75,6 +75,17 @@ class Metrics:
         self.attempt_failures = counter(
             "imagegen_attempt_failures_total", "Attempts that failed, by why.", "provider", "reason"
         )
+        self.paid_calls = counter(
+            "imagegen_paid_calls_total",
+            "Calls that cost money, by what became of them: charged, in_doubt, or refused and free.",
+            "provider",
+            "end",
+        )
+        self.results_recovered = counter(
+            "imagegen_results_recovered_total",
+            "Results that were bought by an earlier attempt and not bought again, by what named them.",
+            "source",
+        )
         self.queue_tasks = gauge(
             "imagegen_queue_tasks", "Tasks in the queue; the same from every process: take the max.", "state"
         )
@@ -114,10 +125,14 @@ class Metrics:
             self.provider_duration.labels(provider)
             for outcome in ("SUCCEEDED", "NOT_SENT", "REJECTED", "IN_DOUBT", "CANCELLED"):
                 self.provider_requests.labels(provider, outcome)
+            for end in ("charged", "in_doubt", "refused"):
+                self.paid_calls.labels(provider, end)
             for reason in reasons:
                 self.attempt_failures.labels(provider, reason)
         for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
             self.tasks_finished.labels(outcome)
+        for source in ("receipt", "file"):
+            self.results_recovered.labels(source)
         for state in ("ready", "leased", "delayed"):
             self.queue_tasks.labels(state)
         for state in ("busy", "free"):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -68,6 +68,10 @@ class TaskStore(Protocol):
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """The revisions of those of the tasks that exist, by id."""
+        ...
+
+    async def cancel_requested(self, task_ids: Sequence[str]) -> Collection[str]:
+        """Those of the tasks whose cancel was asked for."""
         ...
 
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
@@ -197,6 +201,14 @@ class SubmitQueue(Protocol):
 
     async def depth(self) -> int:
         """How many tasks are in the queue: ready, delayed and leased."""
+        ...
+
+    async def discard(self, task_ids: Sequence[str]) -> None:
+        """The store says that these waiting tasks are over: take them out, tell who waits for them."""
+        ...
+
+    async def ask_to_cancel(self, task_ids: Sequence[str]) -> None:
+        """Tell the workers that run these tasks to end them. Lossy: they also look in the store."""
         ...
 
 

@@ -15,7 +15,7 @@ from task.v1 import attempt_pb2, image_pb2, task_error_pb2, task_pb2
 from server.api.status import code_number
 from server.domain.admission import Draft, DraftReference
 from server.domain.errors import Reason, TaskError, TaskFailed, Violation
-from server.domain.life import paid_or_open_calls
+from server.domain.purchases import paid_or_open_calls
 from server.domain.request import OutputFormat
 from server.domain.task import Attempt, AttemptOutcome, Priority, StoredImage, Task, TaskState
 
@@ -137,6 +137,7 @@ def task(source: Task, link: Link, *, attempts: bool = True) -> task_pb2.Task:
         update_time=_time(source.update_time_ms),
         end_time=_time(source.end_time_ms),
         progress=progress(source),
+        cancel_requested=source.cancel_requested,
     )
     if attempts:
         message.attempts.extend(_attempt(a) for _, a in sorted(source.attempts.items()))

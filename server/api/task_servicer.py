@@ -12,6 +12,7 @@ from server.api import convert
 from server.api.deadlines import seconds_to_answer
 from server.domain.admission import check_task_id
 from server.domain.errors import Violation
+from server.service.cancels import Cancels
 from server.service.tasks import TaskService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -21,10 +22,11 @@ MAX_WAIT_S = 50.0
 
 
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
-    """Reads tasks of every type."""
+    """Reads and cancels tasks of every type."""
 
-    def __init__(self, *, tasks: TaskService, link: convert.Link) -> None:
+    def __init__(self, *, tasks: TaskService, cancels: Cancels, link: convert.Link) -> None:
         self._tasks = tasks
+        self._cancels = cancels
         self._link = link
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
@@ -45,3 +47,11 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         task = await self._tasks.get(request.task_id)
         task = await self._tasks.wait(task, timeout_s=timeout_s)
         return pb.WaitTaskResponse(task=convert.task(task, self._link))
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:  # noqa: N802
+        check_task_id(request.task_id)
+        cancelled = await self._cancels.cancel(request.task_id)
+        return pb.CancelTaskResponse(
+            task=convert.task(cancelled.task, self._link),
+            sent=pb.SENT_SENT if cancelled.sent else pb.SENT_NOT_SENT,
+        )

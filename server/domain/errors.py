@@ -9,6 +9,7 @@ The domain raises meaning; `server.api.status` alone knows which gRPC code and w
     ├── ModelRetired            the vendor has ended the model
     ├── ProviderNotConfigured   the model is known, its vendor is not set up here
     ├── RequestIdReused         same request_id, other request
+    ├── TaskEnded               the task is over and takes no change
     ├── QueueFull               too many tasks wait; nothing was accepted
     ├── StoreUnavailable        the task store does not answer; nothing was accepted
     ├── Draining                this process is going down; nothing was accepted
@@ -141,6 +142,12 @@ class RequestIdReused(ServiceError):
     """The request_id was used before with a different request."""
 
     reason = Reason.REQUEST_ID_REUSED
+
+
+class TaskEnded(ServiceError):
+    """The task is COMPLETED or FAILED and takes no further change."""
+
+    reason = Reason.TASK_ENDED
 
 
 class QueueFull(ServiceError):

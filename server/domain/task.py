@@ -80,6 +80,10 @@ class Call:
     paid: bool
     """Whether the provider charges for it."""
     sent_time_ms: int
+    indexes: tuple[int, ...] = ()
+    """The images it was to make; empty = every image of the task."""
+    receipt: str = ""
+    """What the provider said it made, in its own words: enough to fetch it. Empty = nothing yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,11 @@ class Task:
     def images_wanted(self) -> int:
         """How many images were asked for: an upper bound for a sequence."""
         return self.request.max_images
+
+    @property
+    def missing_images(self) -> tuple[int, ...]:
+        """The wanted images, by index, that are neither stored nor failed for good."""
+        return tuple(i for i in range(self.images_wanted) if i not in self.images and i not in self.failures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@
 | refused or surely not sent, retryable         | IMAGE_MAX_RETRIES                             |
 | no capacity (429, concurrency)                | nothing but the ttl                           |
 | in doubt, or its worker lost, after a paid call | the task's max_paid_attempts                |
+| bought, but not fetched yet                  | IMAGE_MAX_RETRIES, never another call          |
 | worker lost before a paid call                | MAX_LOST_WORKERS                              |
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from server.domain import life
+from server.domain import life, purchases
 from server.domain.errors import Reason, TaskError
 from server.domain.life import Write
 from server.domain.task import AttemptOutcome, Counts, Task
@@ -36,6 +37,8 @@ class Failure:
     retry_after_ms: int | None = None
     """The provider's own word on when to come back."""
     no_capacity: bool = False
+    bought: bool = False
+    """The provider had said what it made, and fetching that failed."""
 
 
 def backoff_ceiling_ms(failures: int) -> int:
@@ -65,14 +68,14 @@ def after_failure(
 
     if life.expired(task, now_ms):
         return over(life.expiry() if error.retryable else error)
+    if not purchases.plan(life.as_ended(task, outcome), groups=True):
+        return over(life.outcome_unknown(life.NO_ANSWER) if error.retryable else error)
     if failure.no_capacity:
         waits = task.counts.waits + 1
         write, wait = again(replace(task.counts, waits=waits), waits)
         return life.without_attempt(write, task), wait
-    if outcome is AttemptOutcome.IN_DOUBT and failure.paid:
-        if life.paid_or_open_calls(task) < task.max_paid_attempts:
-            return again(task.counts, 1)
-        return over(_outcome_unknown("The provider's answer to a paid call never arrived"))
+    if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
+        return again(task.counts, 1)
     if error.retryable and task.counts.errors < max_retries:
         errors = task.counts.errors + 1
         return again(replace(task.counts, errors=errors), errors)
@@ -92,14 +95,13 @@ def lost_worker(task: Task, now_ms: int) -> Write | None:
     """The end of a task that may not be tried again after its worker was lost; None: take it over."""
     if task.cancel_requested:
         return life.cancel_lost(task, now_ms)
-    if not life.missing_images(task):  # lost between the last image and the end: there is nothing to buy
+    if not task.missing_images:  # lost between the last image and the end: there is nothing to buy
         return life.end_lost(task, next(iter(task.failures.values()), life.expiry()), now_ms)
-    if life.open_paid_call(task):
-        if life.paid_or_open_calls(task) >= task.max_paid_attempts:
-            return life.end_lost(
-                task, _outcome_unknown("The worker was lost after a paid call was sent"), now_ms
-            )
-    elif task.counts.lost + 1 >= MAX_LOST_WORKERS:
+    if not purchases.plan(task, groups=True):
+        return life.end_lost(
+            task, life.outcome_unknown("The worker was lost after a paid call was sent"), now_ms
+        )
+    if not purchases.open_paid_call(task) and task.counts.lost + 1 >= MAX_LOST_WORKERS:
         error = TaskError(
             reason=Reason.WORKER_LOST,
             message=f"{MAX_LOST_WORKERS} workers were lost while they held this task. It may be what ends "
@@ -107,11 +109,3 @@ def lost_worker(task: Task, now_ms: int) -> Write | None:
         )
         return life.end_lost(task, error, now_ms)
     return life.end_lost(task, life.expiry(), now_ms) if life.expired(task, now_ms) else None
-
-
-def _outcome_unknown(what: str) -> TaskError:
-    return TaskError(
-        reason=Reason.OUTCOME_UNKNOWN,
-        message=f"{what}, and max_paid_attempts allows no further one. The provider may have made and "
-        "charged the image. Submit again to accept another charge.",
-    )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -24,11 +25,22 @@ _log = logging.getLogger(__name__)
 
 
 class RedisTaskEvents:
-    """`ports.TaskEvents` over one channel, whose messages are ids joined by spaces."""
+    """`ports.TaskEvents` over one channel, whose messages are ids joined by spaces.
 
-    def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX, silence_s: float = SILENCE_S) -> None:
+    `of`: the tasks that changed, for those who wait for them; or those to cancel, for workers.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        of: Literal["changes", "cancels"] = "changes",
+        prefix: str = DEFAULT_PREFIX,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        keys = QueueKeys(prefix)
         self._url = url
-        self._channel = QueueKeys(prefix).events
+        self._channel = keys.events if of == "changes" else keys.cancels
         self._silence_s = silence_s
         self._connected = False
         self._connections = 0

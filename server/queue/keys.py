@@ -127,6 +127,11 @@ class QueueKeys:
         """The pub/sub channel on which the ids of changed tasks are announced."""
         return self.prefix + "events"
 
+    @property
+    def cancels(self) -> str:
+        """The pub/sub channel on which workers hear the ids of tasks that they shall end."""
+        return self.prefix + "cancels"
+
 
 def caller_code(caller: str) -> str:
     """What stands for a caller in the keys: 11 characters of base64url(SHA-256(caller))."""

@@ -94,10 +94,14 @@ class RedisTaskQueue:
             return int(await self._client.hlen(self._keys.named("jobs")))
 
     async def discard(self, task_ids: Sequence[str]) -> None:
-        """The store says these are over: take them out, whoever holds them, and tell who waits for them."""
+        """See SubmitQueue. Whoever holds them."""
         with translated():
             for batch in _batches(task_ids):
                 await self._scripts.discard(batch)
+
+    async def ask_to_cancel(self, task_ids: Sequence[str]) -> None:
+        """See SubmitQueue."""
+        await self._publish(self._keys.cancels, task_ids)
 
     # --- workers ------------------------------------------------------------------------------------
 
@@ -147,9 +151,12 @@ class RedisTaskQueue:
 
     async def announce(self, task_ids: Sequence[str]) -> None:
         """See WorkQueue."""
+        await self._publish(self._keys.events, task_ids)
+
+    async def _publish(self, channel: str, task_ids: Sequence[str]) -> None:
         with translated():
             for batch in _batches(task_ids):
-                await self._client.publish(self._keys.events, " ".join(batch))
+                await self._client.publish(channel, " ".join(batch))
 
     async def wait_for_work(self, *, timeout_s: float) -> bool:
         """See WorkQueue. A cancelled wait may swallow one token, which costs others at most one block."""

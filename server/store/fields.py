@@ -97,7 +97,12 @@ def encode_error(error: TaskError) -> Document:
 
 def encode_call(call: Call) -> Document:
     """The stored form of a call."""
-    return {"state": call.state.value, "paid": call.paid, "sent_time_ms": call.sent_time_ms}
+    document: Document = {"state": call.state.value, "paid": call.paid, "sent_time_ms": call.sent_time_ms}
+    if call.indexes:
+        document["indexes"] = list(call.indexes)
+    if call.receipt:
+        document["receipt"] = call.receipt
+    return document
 
 
 def encode_attempt(attempt: Attempt) -> Document:
@@ -175,7 +180,11 @@ def decode_error(document: Mapping[str, Any]) -> TaskError:
 def decode_call(document: Mapping[str, Any]) -> Call:
     """The call of its stored form."""
     return Call(
-        state=_CALL_STATES[document["state"]], paid=document["paid"], sent_time_ms=document["sent_time_ms"]
+        state=_CALL_STATES[document["state"]],
+        paid=document["paid"],
+        sent_time_ms=document["sent_time_ms"],
+        indexes=tuple(document.get("indexes", ())),
+        receipt=document.get("receipt", ""),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Self, TypeVar
 
@@ -127,6 +127,11 @@ class MongoTaskStore:
         """See TaskStore."""
         found = await self._find(task_ids, ["revision"])
         return {task_id: document["revision"] for task_id, document in found.items()}
+
+    async def cancel_requested(self, task_ids: Sequence[str]) -> Collection[str]:
+        """See TaskStore."""
+        found = await self._find(task_ids, ["cancel_requested"])
+        return {task_id for task_id, document in found.items() if document.get("cancel_requested")}
 
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
         """See TaskStore."""

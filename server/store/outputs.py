@@ -62,6 +62,11 @@ def output_key(task_id: str, attempt: int, index: int, extension: str) -> str:
     return key
 
 
+def result_key(task_id: str, attempt: int, index: int) -> str:
+    """The name of a worker's note on image `index` of an attempt: beside the image, and never served."""
+    return f"{task_id}/{attempt}/{index}.json"
+
+
 def reference_key(sha256: str) -> str:
     """The name of a reference image: equal bytes are kept once. `sha256` in lower-case hex; ValueError."""
     if not _SHA256.fullmatch(sha256):

@@ -7,7 +7,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
@@ -57,6 +57,9 @@ SELECT json_group_object(id, state) FROM tasks WHERE id IN (SELECT value FROM js
 _SELECT_REVISIONS = """
 SELECT json_group_object(id, json_extract(doc, '$.revision'))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
+_SELECT_CANCELS = """
+SELECT json_group_array(id) FROM tasks
+WHERE id IN (SELECT value FROM json_each(?)) AND json_extract(doc, '$.cancel_requested')"""
 _SELECT_LIVE = """
 SELECT json_group_array(json_array(id, json_extract(doc, {fields}))) FROM (
     SELECT id, doc FROM tasks WHERE state IN ('PENDING', 'PROCESSING') AND id > ? ORDER BY id LIMIT ?
@@ -136,6 +139,10 @@ class SqliteTaskStore:
         """See TaskStore."""
         revisions: dict[str, int] = await self._read_json(_SELECT_REVISIONS, (_to_json(list(task_ids)),))
         return revisions
+
+    async def cancel_requested(self, task_ids: Sequence[str]) -> Collection[str]:
+        """See TaskStore."""
+        return frozenset(await self._read_json(_SELECT_CANCELS, (_to_json(list(task_ids)),)))
 
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
         """See TaskStore."""

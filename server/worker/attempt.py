@@ -1,26 +1,29 @@
-"""One call to a provider: its images are verified and kept as they arrive, its end is understood."""
+"""One attempt: what is bought already is fetched, the rest is bought; images are kept as they arrive."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
-from server.domain import life, verdicts
+from server.domain import life, purchases, verdicts
 from server.domain.errors import Reason, TaskError
 from server.domain.life import Write
-from server.domain.task import AttemptOutcome, StoredImage, Task
+from server.domain.purchases import Step
+from server.domain.task import AttemptOutcome, Call, CallState, StoredImage, Task
 from server.domain.verdicts import Failure
 from server.metrics import Metrics
 from server.ports import OutputStore, TaskStore
-from server.providers.contract import Generation, MadeImage, Provider
+from server.providers.contract import Generation, ImageFailed, MadeImage, Provider, ProviderError
 from server.worker.failures import nothing_made, understand
 from server.worker.holding import until_kept
 from server.worker.outputs import verify_image
+from server.worker.results import keep_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,146 +49,243 @@ class Fenced(Exception):
     """The store refused a write: a successor has the task, or it is over."""
 
 
-class Attempts:
-    """Makes calls; holds no state of any of them."""
+class LetGo(Exception):
+    """The worker may start no further call: it stops, or its beat is stale."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every attempt of a worker works with."""
+
+    store: TaskStore
+    outputs: OutputStore
+    announce: Callable[[str], Awaitable[None]]
+    """Tells who waits for a task that it has a new image."""
+    upstream_model: Callable[[str, str], str]
+    new_key: Callable[[str, int, int, str], str]
+    result_key: Callable[[str, int, int], str]
+    budget: Budget
+    metrics: Metrics
+    now_ms: Callable[[], int]
+
+
+class Attempt:
+    """The marked attempt of one task, and what has come of it so far."""
 
     def __init__(
         self,
-        *,
-        store: TaskStore,
-        outputs: OutputStore,
-        announce: Callable[[str], Awaitable[None]],
-        upstream_model: Callable[[str, str], str],
-        new_key: Callable[[str, int, int, str], str],
-        budget: Budget,
-        metrics: Metrics,
-        now_ms: Callable[[], int],
+        tools: Tools,
+        task: Task,
+        steps: Sequence[Step],
+        provider: Provider,
+        references: tuple[bytes, ...],
+        may_call: Callable[[], bool],
     ) -> None:
-        self._store = store
-        self._outputs = outputs
-        self._announce = announce
-        self._upstream_model = upstream_model
-        self._new_key = new_key
-        self._budget = budget
-        self._metrics = metrics
-        self._now_ms = now_ms
-        self._random = random.Random()
+        self._tools = tools
+        self._task = task
+        self._steps = steps
+        self._provider = provider
+        self._references = references
+        self._may_call = may_call
+        self._images: dict[int, StoredImage] = dict(task.images)
+        self._bought = False
+        """Whether the provider has said what the present step bought."""
+        self._keeping = asyncio.Lock()
+        self._bound = asyncio.timeout(tools.budget.image_timeout_s)
         self._log = structlog.get_logger(__name__)
 
-    async def call(
-        self,
-        task: Task,
-        provider: Provider,
-        references: tuple[bytes, ...],
-        images: dict[int, StoredImage],
-    ) -> End:
-        """Call the provider for the missing images; `images` gains each one that is kept. Raises Fenced."""
+    async def run(self) -> End:
+        """Take the steps, the first of which the mark has opened. Raises Fenced."""
         started = time.perf_counter()
         try:
-            end = await self._generate(task, provider, references, images)
+            end = await self._take_steps()
         except Fenced:
             raise
+        except LetGo:
+            return self._given_back()
         except Exception as error:
-            failure = understand(error, paid=provider.paid, timeout_s=self._budget.image_timeout_s)
-            if failure.error.reason is Reason.INTERNAL_ERROR:  # its text is for the log alone
-                self._log.error("unexpected error in an attempt", provider=provider.name, exc_info=error)
-            end = self._after(failure, task, provider, images)
-        self._metrics.provider_requests.labels(provider.name, end.outcome.value).inc()
-        self._metrics.provider_duration.labels(provider.name).observe(time.perf_counter() - started)
+            end = self._failed(error)
+        metrics, name = self._tools.metrics, self._provider.name
+        metrics.provider_requests.labels(name, end.outcome.value).inc()
+        metrics.provider_duration.labels(name).observe(time.perf_counter() - started)
         return end
 
-    def stopped(self, task: Task, provider: Provider, images: Mapping[int, StoredImage]) -> End:
-        """The grace of a stop is over during the call: in doubt if it is paid, else given back."""
-        if provider.paid or not life.missing_images(replace(task, images=images)):
-            error = TaskError(
-                reason=Reason.DRAINING, message="The worker was stopped during the call.", retryable=True
-            )
-            failure = Failure(outcome=AttemptOutcome.IN_DOUBT, error=error, paid=True)
-            return self._after(failure, task, provider, images)
-        back = verdicts.after_drain(task, self._now_ms())
-        return End(
-            write=life.with_images(back, _fresh(task, images)), outcome=AttemptOutcome.NOT_SENT, delay_ms=0
+    def stopped(self) -> End:
+        """The grace of a stop is over: a paid call without an answer is in doubt, the rest is given back."""
+        if self._made.missing_images and not purchases.open_paid_call(self._task):
+            return self._given_back()
+        error = TaskError(
+            reason=Reason.DRAINING, message="The worker was stopped during the call.", retryable=True
         )
+        return self._after(Failure(outcome=AttemptOutcome.IN_DOUBT, error=error, paid=True))
 
-    async def _generate(
-        self,
-        task: Task,
-        provider: Provider,
-        references: tuple[bytes, ...],
-        images: dict[int, StoredImage],
-    ) -> End:
-        async def keep(made: MadeImage) -> None:
-            async with keeping:  # a provider may have several images at once
-                # The time to keep an image is not the provider's: while a store is away the result is held.
-                left_s = (bound.when() or 0.0) - loop.time()
-                bound.reschedule(None)
-                stored = await verify_image(
-                    made, task_id=task.id, attempt=task.attempt, new_key=self._new_key
-                )
-                await until_kept(lambda: self._outputs.put(stored.key, made.data, mime_type=stored.mime_type))
-                images[stored.index] = stored
-                if task.images_wanted > 1:
-                    await self._show(task, stored)
-                bound.reschedule(loop.time() + left_s)
+    def cancelled(self) -> End:
+        """The task's cancel was asked for: it ends with what there is. With all its images it is complete."""
+        if not self._made.missing_images:
+            return self._completed()
+        write = life.cancel_running(self._made, self._tools.now_ms())
+        return End(write=life.with_images(write, self._fresh), outcome=AttemptOutcome.CANCELLED)
 
-        loop, keeping = asyncio.get_running_loop(), asyncio.Lock()
+    # --- the steps ----------------------------------------------------------------------------------
+
+    async def _take_steps(self) -> End:
+        failures: list[TaskError] = []
+        async with self._bound:
+            for place, step in enumerate(self._steps):
+                if place > 0 and not step.receipt:
+                    await self._open_call(step)
+                failures += await self._take(step)
+        if self._images:
+            return self._completed()
+        error = failures[0] if failures else nothing_made()
+        self._count_failure(error)
+        refused = life.fail(self._task, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
+        return End(write=life.without_call(refused, self._task), outcome=AttemptOutcome.REJECTED)
+
+    async def _open_call(self, step: Step) -> None:
+        """Write the next purchase down; the one before it was answered."""
+        if not self._may_call():
+            raise LetGo
+        attempt, now = self._task.attempts[self._task.attempt], self._tools.now_ms()
+        number = max(attempt.calls, default=-1) + 1
+        call = life.new_call(self._task, step.indexes, paid=self._provider.paid, now_ms=now)
+        await self._write_own(life.open_call(self._task, number, call, now))
+        answered = {
+            n: replace(c, state=CallState.DONE) if c.state is CallState.OPEN else c
+            for n, c in attempt.calls.items()
+        }
+        self._set_calls({**answered, number: call})
+
+    async def _take(self, step: Step) -> list[TaskError]:
+        """Fetch, or buy, the images of the step; why those failed that did, each on its own account."""
+        self._bought = bool(step.receipt)
         generation = Generation(
-            task_id=task.id,
-            upstream_model=self._upstream_model(task.model, provider.name),
-            request=task.request,
-            references=references,
-            indexes=life.missing_images(task),
+            task_id=self._task.id,
+            upstream_model=self._tools.upstream_model(self._task.model, self._provider.name),
+            request=self._task.request,
+            references=self._references,
+            indexes=step.indexes,
         )
-        timeout_s = self._budget.image_timeout_s
-        async with asyncio.timeout(timeout_s) as bound:
-            generated = await provider.generate(
-                generation, timeout_s=timeout_s, progress=keep, receipt=self._keep_receipt
+        try:
+            generated = await self._provider.generate(
+                generation,
+                timeout_s=self._tools.budget.image_timeout_s,
+                progress=self._keep,
+                receipt=self._keep_receipt,
+                resume=step.receipt,
             )
+        except ProviderError as error:
+            if error.reason not in _ONE_IMAGES_OWN or self._provider.groups or self._task.images_wanted == 1:
+                raise
+            refusal = understand(error, paid=self._provider.paid, timeout_s=0).error
+            for index in step.indexes:
+                await self._keep_failure(ImageFailed(index=index, error=refusal), refused=True)
+            return [refusal]
+        if step.receipt:
+            self._tools.metrics.results_recovered.labels("receipt").inc()
         for failed in generated.failures:
-            await self._write_own(life.add_failure(task, failed.index, failed.error, self._now_ms()))
-        if images:
-            return self._completed(task, images)
-        error = generated.failures[0].error if generated.failures else nothing_made()
-        self._metrics.attempt_failures.labels(provider.name, error.reason.value).inc()
-        refused = life.fail(task, error, self._now_ms(), outcome=AttemptOutcome.REJECTED)
-        return End(write=life.without_call(refused, task), outcome=AttemptOutcome.REJECTED)
+            await self._keep_failure(failed)
+        return [failed.error for failed in generated.failures]
+
+    # --- what comes ---------------------------------------------------------------------------------
 
     async def _keep_receipt(self, receipt: str) -> None:
-        raise AssertionError(f"no provider here gives receipts yet, this one gave {len(receipt)} characters")
+        """The provider has said what it made: nothing is bought again from here on."""
+        calls = self._task.attempts[self._task.attempt].calls
+        number = max(calls)
+        async with self._own_time():
+            await self._write_own(life.add_receipt(self._task, number, receipt, self._tools.now_ms()))
+        self._set_calls({**calls, number: replace(calls[number], state=CallState.DONE, receipt=receipt)})
+        self._bought = True
 
-    def _completed(self, task: Task, images: Mapping[int, StoredImage]) -> End:
-        write = life.complete_with(task, _fresh(task, images), self._now_ms())
+    async def _keep(self, made: MadeImage) -> None:
+        async with self._keeping, self._own_time():  # a provider may have several images at once
+            task, tools = self._task, self._tools
+            image = await verify_image(made, task_id=task.id, attempt=task.attempt, new_key=tools.new_key)
+            await until_kept(lambda: tools.outputs.put(image.key, made.data, mime_type=image.mime_type))
+            if self._provider.paid:
+                await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
+            self._images[image.index] = image
+            if task.images_wanted > 1:  # callers see an image of a sequence at once
+                await self._write_own(life.add_image(task, image, tools.now_ms()))
+                await tools.announce(task.id)
+
+    async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:
+        """The image failed for good; `refused`: with the whole call, which bought nothing."""
+        write = life.add_failure(self._task, failed.index, failed.error, self._tools.now_ms())
+        await self._write_own(life.without_call(write, self._task) if refused else write)
+        if refused:
+            self._task = life.as_ended(self._task, AttemptOutcome.REJECTED)
+        self._task = replace(self._task, failures={**self._task.failures, failed.index: failed.error})
+
+    @asynccontextmanager
+    async def _own_time(self) -> AsyncIterator[None]:
+        """Time that is not the provider's: while a store is away the result is held."""
+        loop = asyncio.get_running_loop()
+        left_s = (self._bound.when() or 0.0) - loop.time()
+        self._bound.reschedule(None)
+        yield
+        self._bound.reschedule(loop.time() + left_s)
+
+    # --- how it ends --------------------------------------------------------------------------------
+
+    def _completed(self) -> End:
+        write = life.complete_with(self._task, self._fresh, self._tools.now_ms())
         return End(write=write, outcome=AttemptOutcome.SUCCEEDED)
 
-    def _after(
-        self, failure: Failure, task: Task, provider: Provider, images: Mapping[int, StoredImage]
-    ) -> End:
-        """What becomes of a failed attempt; with all its images there it is no failure."""
-        made = replace(task, images=images)
-        if not life.missing_images(made):
-            return self._completed(task, images)
-        self._metrics.attempt_failures.labels(provider.name, failure.error.reason.value).inc()
-        write, delay_ms = verdicts.after_failure(
-            made,
-            failure,
-            now_ms=self._now_ms(),
-            max_retries=self._budget.max_retries,
-            jitter=self._random.random(),
-        )
-        return End(
-            write=life.with_images(write, _fresh(task, images)), outcome=failure.outcome, delay_ms=delay_ms
-        )
+    def _given_back(self) -> End:
+        back = verdicts.after_drain(self._made, self._tools.now_ms())
+        return End(write=life.with_images(back, self._fresh), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
 
-    async def _show(self, task: Task, image: StoredImage) -> None:
-        """Let callers see an image of a sequence at once."""
-        await self._write_own(life.add_image(task, image, self._now_ms()))
-        await self._announce(task.id)
+    def _failed(self, error: Exception) -> End:
+        failure = understand(
+            error, paid=self._provider.paid, timeout_s=self._tools.budget.image_timeout_s, bought=self._bought
+        )
+        if failure.error.reason is Reason.INTERNAL_ERROR:  # its text is for the log alone
+            self._log.error("unexpected error in an attempt", provider=self._provider.name, exc_info=error)
+        return self._after(failure)
+
+    def _after(self, failure: Failure) -> End:
+        """What becomes of a failed attempt; with all its images there it is no failure."""
+        if not self._made.missing_images:
+            return self._completed()
+        self._count_failure(failure.error)
+        write, delay_ms = verdicts.after_failure(
+            self._made,
+            failure,
+            now_ms=self._tools.now_ms(),
+            max_retries=self._tools.budget.max_retries,
+            jitter=random.random(),
+        )
+        return End(write=life.with_images(write, self._fresh), outcome=failure.outcome, delay_ms=delay_ms)
+
+    # --- what it goes by ----------------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """The task as this attempt has written it so far."""
+        return self._task
+
+    @property
+    def _made(self) -> Task:
+        return replace(self._task, images=self._images)
+
+    @property
+    def _fresh(self) -> list[StoredImage]:
+        """The images that came with this attempt: every end of it keeps them, shown already or not."""
+        return [image for index, image in sorted(self._images.items()) if index not in self._task.images]
+
+    def _set_calls(self, calls: Mapping[int, Call]) -> None:
+        attempt = replace(self._task.attempts[self._task.attempt], calls=calls)
+        self._task = replace(self._task, attempts={**self._task.attempts, attempt.number: attempt})
+
+    def _count_failure(self, error: TaskError) -> None:
+        self._tools.metrics.attempt_failures.labels(self._provider.name, error.reason.value).inc()
 
     async def _write_own(self, write: Write) -> None:
-        if not await until_kept(lambda: self._store.write(write)):
+        if not await until_kept(lambda: self._tools.store.write(write)):
             raise Fenced(write.task_id)
 
 
-def _fresh(task: Task, images: Mapping[int, StoredImage]) -> list[StoredImage]:
-    """The images that came with this attempt: every end of it keeps them, shown already or not."""
-    return [image for index, image in sorted(images.items()) if index not in task.images]
+_ONE_IMAGES_OWN = frozenset({Reason.CONTENT_POLICY_INPUT, Reason.CONTENT_POLICY_OUTPUT})
+"""Where each image has a call of its own, a refusal for one of these ends that image and no other."""

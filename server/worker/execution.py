@@ -8,12 +8,12 @@ overtaken changes nothing and lets go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
-from server.domain import life, verdicts
+from server.domain import life, purchases, verdicts
 from server.domain.errors import StoreUnavailable, TaskError
 from server.domain.life import Write
 from server.domain.request import ReferenceKind
@@ -21,9 +21,25 @@ from server.domain.task import StoredImage, Task, TaskState
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Provider
-from server.worker.attempt import Attempts, Budget, End, Fenced
+from server.worker.accounts import count_calls
+from server.worker.attempt import Attempt, Budget, End, Fenced, Tools
+from server.worker.cancel import Cancel, CancelAsked
 from server.worker.failures import reference_gone
 from server.worker.holding import until_kept
+from server.worker.results import find_results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who runs a claimed task, and how the two reach each other."""
+
+    worker: str
+    hold: Callable[[Entry], None]
+    """Told the queue entry as soon as it is known, so that the lease is prolonged with it."""
+    may_call: Callable[[], bool]
+    """Asked before an attempt is marked and before every call: while it says no (the worker stops, or its
+    beat is stale) the task is given back."""
+    cancel: Cancel
 
 
 class Execution:
@@ -38,6 +54,7 @@ class Execution:
         providers: Mapping[str, Provider],
         upstream_model: Callable[[str, str], str],
         new_key: Callable[[str, int, int, str], str],
+        result_key: Callable[[str, int, int], str],
         budget: Budget,
         metrics: Metrics,
         now_ms: Callable[[], int],
@@ -49,41 +66,38 @@ class Execution:
         self._lease_ms = budget.lease_ms
         self._metrics = metrics
         self._now_ms = now_ms
-        self._attempts = Attempts(
+        self._tools = Tools(
             store=store,
             outputs=outputs,
             announce=self._announce,
             upstream_model=upstream_model,
             new_key=new_key,
+            result_key=result_key,
             budget=budget,
             metrics=metrics,
             now_ms=now_ms,
         )
         self._log = structlog.get_logger(__name__)
 
-    async def run(
-        self, claimed: Claimed, *, worker: str, hold: Callable[[Entry], None], may_call: Callable[[], bool]
-    ) -> None:
+    async def run(self, claimed: Claimed, holder: Holder) -> None:
         """Take the claimed task as far as it goes now; returns when this worker has let go of it.
 
-        `hold` is told the queue entry as soon as it is known, so that the lease is prolonged with it.
-        `may_call` is asked before an attempt is marked and again before it is sent: while it says no (the
-        worker stops, or its beat is stale) the task is given back. On cancellation (the grace of a stop is
-        over) the attempt is recorded as it stands.
+        On cancellation (the grace of a stop is over) the attempt is recorded as it stands.
         """
         task_id = claimed.task_id
         while True:
             task = await until_kept(lambda: self._store.get(task_id))
             if task is None or task.state.terminal:
-                await self._leave(worker, task_id)
+                await self._leave(holder.worker, task_id)
                 return
-            hold(replace(_entry(task), lane=claimed.lane))
-            if await self._step(task, worker, may_call):
+            holder.hold(replace(_entry(task), lane=claimed.lane))
+            if await self._step(task, holder):
                 return
 
-    async def _step(self, task: Task, worker: str, may_call: Callable[[], bool]) -> bool:
+    async def _step(self, task: Task, holder: Holder) -> bool:
         """Decide on what the store says; False when the store has moved on meanwhile: read again."""
-        now = self._now_ms()
+        now, worker = self._now_ms(), holder.worker
+        found: Sequence[StoredImage] = ()
         if task.state is TaskState.PENDING:
             if task.cancel_requested:
                 return await self._end(task, life.cancel_pending(task, now), worker)
@@ -96,79 +110,82 @@ class Execution:
             if task.owner != worker and not await self._lost(task.owner):
                 await self._hand_over(task, worker)
                 return True
+            found = await find_results(self._outputs, task, self._tools.result_key)
+            self._metrics.results_recovered.labels("file").inc(len(found))
+            task = replace(task, images={**task.images, **{image.index: image for image in found}})
             verdict = verdicts.lost_worker(task, now)
             if verdict is not None:
-                return await self._end(task, verdict, worker)
+                return await self._end(task, life.with_images(verdict, found), worker)
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
-        references = await self._references(task)
-        if isinstance(references, TaskError):
-            gone, pending = references, task.state is TaskState.PENDING
-            end = life.end_waiting(task, gone, now) if pending else life.end_lost(task, gone, now)
-            return await self._end(task, end, worker)
-        if not may_call():
+        steps = purchases.plan(task, groups=provider.groups)
+        references = await self._references(task) if any(not step.receipt for step in steps) else ()
+        if isinstance(references, TaskError) or not steps:
+            error = references if isinstance(references, TaskError) else life.outcome_unknown(life.NO_ANSWER)
+            pending = task.state is TaskState.PENDING
+            end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
+            return await self._end(task, life.with_images(end, found), worker)
+        if not holder.may_call():
             await self._give_back(task, worker, delay_ms=0)
             return True
-        return await self._try(task, provider, references, worker, may_call)
-
-    async def _try(
-        self,
-        task: Task,
-        provider: Provider,
-        references: tuple[bytes, ...],
-        worker: str,
-        may_call: Callable[[], bool],
-    ) -> bool:
-        """Mark the next attempt and make it; False when another worker was first."""
-        now = self._now_ms()
-        write, marked = life.mark(task, worker=worker, provider=provider.name, paid=provider.paid, now_ms=now)
-        try:
-            won = await self._mark(write, marked)
-        except asyncio.CancelledError:  # nothing was sent; the next claim finds out whether it was marked
-            await self._give_back(task, worker, delay_ms=0)
-            raise
-        if not won:
+        write, marked = life.mark(
+            task,
+            worker=worker,
+            provider=provider.name,
+            paid=provider.paid,
+            now_ms=now,
+            groups=provider.groups,
+        )
+        if not await self._marked(life.with_images(write, found), task, marked, worker):
             return False
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
-        if may_call():
-            await self._attempt(marked, provider, references, worker)
+        if holder.may_call():
+            attempt = Attempt(self._tools, marked, steps, provider, references, holder.may_call)
+            await self._make(attempt, holder)
         else:
             if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
                 self._stale(marked, worker)
             await self._give_back(marked, worker, delay_ms=0)
         return True
 
-    async def _mark(self, write: Write, marked: Task) -> bool:
+    async def _marked(self, write: Write, task: Task, marked: Task, worker: str) -> bool:
         """Whether the mark is in the store, also when only the store's word on it was lost."""
-        if await until_kept(lambda: self._store.write(write)):
-            return True
-        task = await until_kept(lambda: self._store.get(marked.id))
-        mine = (marked.state, marked.attempt, marked.owner)
-        return task is not None and (task.state, task.attempt, task.owner) == mine
+        try:
+            if not await until_kept(lambda: self._store.write(write)):
+                seen = await until_kept(lambda: self._store.get(marked.id))
+                mine = (marked.state, marked.attempt, marked.owner)
+                if seen is None or (seen.state, seen.attempt, seen.owner) != mine:
+                    return False
+        except asyncio.CancelledError:  # nothing was sent; the next claim finds out whether it was marked
+            await self._give_back(task, worker, delay_ms=0)
+            raise
+        if task.state is TaskState.PROCESSING:
+            count_calls(self._metrics, task, write)
+        return True
 
-    async def _attempt(
-        self, task: Task, provider: Provider, references: tuple[bytes, ...], worker: str
-    ) -> None:
-        """Make the call and record its end; cancelled, record once more what there is, then go."""
-        images: dict[int, StoredImage] = dict(task.images)
+    async def _make(self, attempt: Attempt, holder: Holder) -> None:
+        """Make the attempt and record its end; stopped, record once more what there is, then go."""
         end: End | None = None
         try:
-            end = await self._attempts.call(task, provider, references, images)
+            try:
+                end = await holder.cancel.during(attempt.run())
+            except CancelAsked:
+                end = attempt.cancelled()
             won = await until_kept(lambda write=end.write: self._store.write(write))  # type: ignore[misc]
         except Fenced:
             won = False
         except asyncio.CancelledError:
-            await self._record_stop(task, end or self._attempts.stopped(task, provider, images), worker)
+            await self._record_stop(attempt.task, end or attempt.stopped(), holder.worker)
             raise
         if end is None or not won:
-            self._stale(task, worker)
-            await self._give_back(task, worker, delay_ms=0)
+            self._stale(attempt.task, holder.worker)
+            await self._give_back(attempt.task, holder.worker, delay_ms=0)
         else:
-            await self._let_go(task, end, worker)
+            await self._let_go(attempt.task, end, holder.worker)
 
     async def _record_stop(self, task: Task, end: End, worker: str) -> None:
         """One last try: a result in hand is written down, a call under way is recorded as what it is."""
@@ -199,11 +216,14 @@ class Execution:
         """Write the task's end and take it out of the queue; False when the store refused."""
         if not await until_kept(lambda: self._store.write(write)):
             return False
+        if task.state is TaskState.PROCESSING:
+            count_calls(self._metrics, task, write)
         await self._over(task, write, worker)
         return True
 
     async def _let_go(self, task: Task, end: End, worker: str) -> None:
         """The attempt's end is in the store: tell the queue."""
+        count_calls(self._metrics, task, end.write)
         if end.delay_ms is None:
             await self._over(task, end.write, worker)
         else:

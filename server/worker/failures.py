@@ -14,8 +14,11 @@ _OUTCOMES = {
 }
 
 
-def understand(error: Exception, *, paid: bool, timeout_s: float) -> Failure:
-    """How the attempt failed. A text that is not ours never gets into it: INTERNAL_ERROR stands for it."""
+def understand(error: Exception, *, paid: bool, timeout_s: float, bought: bool = False) -> Failure:
+    """How the attempt failed; `bought`: after the provider had said what it made.
+
+    A text that is not ours never gets into it: INTERNAL_ERROR stands for it.
+    """
     if isinstance(error, ProviderError):
         retry_after = error.retry_after_s
         return Failure(
@@ -29,6 +32,7 @@ def understand(error: Exception, *, paid: bool, timeout_s: float) -> Failure:
             paid=paid,
             retry_after_ms=None if retry_after is None else int(retry_after * 1000),
             no_capacity=error.no_capacity,
+            bought=bought,
         )
     if isinstance(error, TimeoutError):
         text, reason = f"The provider did not answer within {timeout_s:g} s.", Reason.PROVIDER_TIMEOUT
@@ -40,6 +44,7 @@ def understand(error: Exception, *, paid: bool, timeout_s: float) -> Failure:
         outcome=AttemptOutcome.IN_DOUBT,
         error=TaskError(reason=reason, message=text, retryable=True, metadata=metadata),
         paid=paid,
+        bought=bought,
     )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from server.domain.errors import StoreUnavailable
 from server.domain.routing import pool_code
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, Lane, Pool, QueueUnavailable, WorkQueue
 from server.providers.contract import Provider
 from server.worker.beat import Beat
-from server.worker.execution import Execution
+from server.worker.cancel import Cancel
+from server.worker.execution import Execution, Holder
 
 IDLE_WAIT_S = 2.0
 CANCEL_S = 10.0
@@ -29,6 +31,7 @@ class _Held:
     worker: str
     """The id it was claimed under: after a verdict the process goes on under another one."""
     work: asyncio.Task[None]
+    cancel: Cancel
     entry: Entry | None = None
     again: tuple[Claimed, str] | None = None
     """It was claimed once more while this run was ending: run it again then."""
@@ -56,6 +59,7 @@ class WorkerPool:
         pools: tuple[Pool, ...],
         concurrency: int,
         lease_s: float,
+        cancels: Callable[[Sequence[str]], Awaitable[Collection[str]]],
         metrics: Metrics,
     ) -> None:
         self._queue = queue
@@ -64,6 +68,7 @@ class WorkerPool:
         self._pools = pools
         self._concurrency = concurrency
         self._lease_s = lease_s
+        self._cancels = cancels
         self._metrics = metrics
         self._held: dict[str, _Held] = {}
         self._slot_free = asyncio.Event()
@@ -88,6 +93,12 @@ class WorkerPool:
         """Claim nothing more; `run` returns when what is held has ended or was cancelled."""
         self._stopping.set()
         self._slot_free.set()
+
+    def cancel(self, task_ids: Sequence[str]) -> None:
+        """The cancel of these tasks was asked for: those that run here end."""
+        for task_id in task_ids:
+            if (held := self._held.get(task_id)) is not None:
+                held.cancel.ask()
 
     async def cancel_held(self) -> None:
         """The grace is over: cancel what still runs; each attempt is recorded as it stands."""
@@ -159,11 +170,11 @@ class WorkerPool:
         def may_call() -> bool:
             return not self._stopping.is_set() and self._beat.fresh and self._beat.id == worker
 
-        run: Coroutine[Any, Any, None] = self._execution.run(
-            claimed, worker=worker, hold=hold, may_call=may_call
-        )
+        cancel = Cancel()
+        holder = Holder(worker=worker, hold=hold, may_call=may_call, cancel=cancel)
+        run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
         work = asyncio.create_task(run, name=f"task-{task_id}")
-        self._held[task_id] = _Held(worker=worker, work=work)
+        self._held[task_id] = _Held(worker=worker, work=work, cancel=cancel)
         work.add_done_callback(lambda done: self._ended(task_id, done))
         self._count_slots()
 
@@ -179,9 +190,10 @@ class WorkerPool:
             self._start(*again)
 
     async def _renew(self) -> None:
-        """Prolong the leases of what runs here, every third of a lease."""
+        """Every third of a lease: prolong the leases of what runs here, and look for cancels unheard of."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
+            await self._look_for_cancels()
             by_worker: dict[str, list[Entry]] = {}
             for held in self._held.values():
                 if held.entry is not None:
@@ -193,6 +205,13 @@ class WorkerPool:
                     )
             except QueueUnavailable as error:
                 self._log.warning("Redis is away; leases are not prolonged", error=str(error))
+
+    async def _look_for_cancels(self) -> None:
+        if self._held:
+            try:
+                self.cancel(list(await self._cancels(list(self._held))))
+            except StoreUnavailable:
+                pass  # what is held is held on to, and the next look comes soon
 
     async def _wait_for_held(self) -> None:
         while self._held:

@@ -140,7 +140,7 @@ async def scripted_service(*, port: int = 0) -> AsyncIterator[ScriptedService]:
     )
     tasks = _servicer(
         task_service_pb2_grpc.TaskServiceServicer,
-        {method: _unary(service, method) for method in ("GetTask", "WaitTask")},
+        {method: _unary(service, method) for method in ("GetTask", "WaitTask", "CancelTask")},
     )
 
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])

@@ -30,7 +30,14 @@ _errors = st.builds(
     retryable=st.booleans(),
     metadata=st.dictionaries(_texts, _texts, max_size=3),
 )
-_calls = st.builds(Call, state=st.sampled_from(CallState), paid=st.booleans(), sent_time_ms=_times)
+_calls = st.builds(
+    Call,
+    state=st.sampled_from(CallState),
+    paid=st.booleans(),
+    sent_time_ms=_times,
+    indexes=st.lists(_numbers, max_size=3).map(tuple),
+    receipt=_texts,
+)
 
 
 def _attempt(number: int) -> st.SearchStrategy[tuple[int, Attempt]]:

@@ -82,8 +82,10 @@ def new_error(message: str = "It went wrong. Try again.") -> TaskError:
 def full_task() -> Task:
     """A task of which no field, at any depth, holds its default."""
     calls = {
-        0: Call(state=CallState.IN_DOUBT, paid=True, sent_time_ms=NOW_MS + 3),
-        10: Call(state=CallState.DONE, paid=False, sent_time_ms=NOW_MS + 4),
+        0: Call(state=CallState.IN_DOUBT, paid=True, sent_time_ms=NOW_MS + 3, indexes=(1,), receipt="r"),
+        10: Call(
+            state=CallState.DONE, paid=True, sent_time_ms=NOW_MS + 4, indexes=(0, 2), receipt='{"a": "ü"}'
+        ),
     }
     attempts = {
         1: Attempt(

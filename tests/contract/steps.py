@@ -15,8 +15,8 @@ async def kept(store: TaskStore, task: Task) -> Task:
 
 
 async def running(store: TaskStore, worker: str = "w-1") -> Task:
-    """A task that was inserted and marked by the worker."""
-    task = await kept(store, new_task())
+    """A task that was inserted and marked by the worker; there is money for many more attempts."""
+    task = await kept(store, new_task(max_paid_attempts=10))
     write, _ = life.mark(task, worker=worker, provider="local", paid=True, now_ms=NOW_MS + 1)
     assert await store.write(write)
     return await found(store, task.id)

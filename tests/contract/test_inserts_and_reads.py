@@ -11,7 +11,7 @@ from server.domain import life
 from server.domain.task import Task, TaskState
 from server.ports import RequestIdRow, TaskStore
 from tests.contract.any_task import tasks
-from tests.contract.samples import NOW_MS, full_task, new_id, new_task
+from tests.contract.samples import NOW_MS, full_task, new_id, new_image, new_task
 from tests.contract.steps import kept, running
 
 
@@ -21,7 +21,11 @@ async def test_a_task_comes_back_as_it_was_inserted(store: TaskStore) -> None:
     assert await store.get(task.id) == task
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(task=tasks)
 async def test_any_task_comes_back_as_it_was_inserted(store: TaskStore, task: Task) -> None:
     task = replace(task, id=new_id())
@@ -85,6 +89,30 @@ async def test_what_one_store_has_acknowledged_every_store_reads(stores: list[Ta
         task = await kept(stores[n % 5], new_task())
         for store in stores:
             assert await store.get(task.id) == task
+
+
+async def test_a_cancel_that_was_asked_for_is_found(store: TaskStore) -> None:
+    task, other, waiting = await running(store), await running(store), await kept(store, new_task())
+    assert await store.write(life.request_cancel(task, NOW_MS))
+    ids = [task.id, other.id, waiting.id, new_id()]
+    assert set(await store.cancel_requested(ids)) == {task.id}
+    assert set(await store.cancel_requested([])) == set()
+    asked = await store.get(task.id)
+    assert asked is not None
+    assert asked.cancel_requested
+    assert asked.revision == task.revision + 1
+
+
+async def test_asking_for_a_cancel_takes_no_write_from_the_worker(store: TaskStore) -> None:
+    """They keep their tokens apart, so each learns rightly whether its own write took place."""
+    task = await running(store)
+    asked, added, again = await asyncio.gather(
+        store.write(life.request_cancel(task, NOW_MS)),
+        store.write(life.add_image(task, new_image(), NOW_MS)),
+        store.write(life.request_cancel(task, NOW_MS)),
+    )
+    assert added, "the worker's own write won, and it is told so"
+    assert asked or again
 
 
 async def test_live_tasks_come_in_pages_in_order_of_id(store: TaskStore) -> None:

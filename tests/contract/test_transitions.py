@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, verdicts
+from server.domain import life, purchases, verdicts
 from server.domain.errors import Reason
 from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
@@ -87,7 +87,7 @@ async def test_a_drained_task_shows_no_purchase(store: TaskStore) -> None:
     assert task.state is TaskState.PENDING
     assert task.attempts[1].calls == {}
     assert task.attempts[1].outcome is AttemptOutcome.NOT_SENT
-    assert life.paid_or_open_calls(task) == 0
+    assert purchases.paid_or_open_calls(task) == 0
     assert task.counts == Counts()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 import pytest
 from image.v1 import image_service_pb2
@@ -31,27 +32,52 @@ async def started(calls: Calls, task_id: str) -> task_pb2.Task:
     return task
 
 
-def slow_request(name: str) -> image_service_pb2.GenerateSequentialImagesRequest:
+def slow_request(name: str, images: int = 6) -> image_service_pb2.GenerateSequentialImagesRequest:
     """A task of several seconds."""
-    return image_service_pb2.GenerateSequentialImagesRequest(prompt=name, size="2K", max_images=6)
+    return image_service_pb2.GenerateSequentialImagesRequest(prompt=name, size="1K", max_images=images)
+
+
+def the_one_at_work(workers: Iterable[ServiceProcess], task: task_pb2.Task) -> ServiceProcess:
+    """The process that runs the task's last attempt, by the id under which it says it registered."""
+    says = f'"worker":"{task.attempts[-1].worker}"'
+    (found,) = (
+        worker
+        for worker in workers
+        if any(says in line and "worker registered" in line for line in worker.log().splitlines())
+    )
+    return found
+
+
+async def frozen(calls: Calls, worker: ServiceProcess, task_id: str) -> task_pb2.Task:
+    """Stop the worker in mid-air; the task as it then stays: under way, and not done.
+
+    However busy the machine is: the task of a frozen worker cannot end before the test's next step.
+    """
+    worker.signal(signal.SIGSTOP)
+    task = await read(calls, task_id)
+    assert task.state == task_pb2.TASK_STATE_PROCESSING
+    assert task.progress.images_done < task.progress.images_wanted
+    return task
 
 
 @pytest.mark.timeout(120)
 async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> None:
     with running_stack() as stack:  # the default lease of 15 s
         api = stack.start("api")
-        victim, successor = stack.start("worker"), None
+        workers = [stack.start("worker") for _ in range(2)]
         async with calling(api) as calls:
-            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("killed in mid-task"))
-            await started(calls, accepted.task_id)
-            successor = stack.start("worker")
+            request = slow_request("killed in mid-task", images=15)
+            accepted = await calls.images.GenerateSequentialImagesAsync(request)
 
             async def some_images() -> task_pb2.Task | None:
                 task = await read(calls, accepted.task_id)
                 return task if task.progress.images_done else None
 
-            before = await until_async(some_images, within_s=20, what="a first image")
-            assert before is not None
+            begun = await until_async(some_images, within_s=20, what="a first image")
+            assert begun is not None
+            victim = the_one_at_work(workers, begun)
+            (successor,) = (worker for worker in workers if worker is not victim)
+            before = await frozen(calls, victim, accepted.task_id)
             victim.kill()
             killed = time.monotonic()
 
@@ -62,7 +88,7 @@ async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> No
             assert time.monotonic() - killed <= 30
             task = await calls.ended(accepted.task_id)
         assert task.state == task_pb2.TASK_STATE_COMPLETED
-        assert len(task.image.images) == 6
+        assert len(task.image.images) == 15
         lost, won = task.attempts
         assert lost.worker == before.attempts[0].worker != won.worker
         assert lost.outcome == attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT
@@ -83,7 +109,9 @@ async def test_a_stopped_worker_finishes_what_it_holds() -> None:
         async with calling(api) as calls:
             accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("drained"))
             await started(calls, accepted.task_id)
+            await frozen(calls, worker, accepted.task_id)
             worker.signal(signal.SIGTERM)
+            worker.signal(signal.SIGCONT)
             assert worker.wait(60) == 0
             task = await read(calls, accepted.task_id)
         assert task.state == task_pb2.TASK_STATE_COMPLETED
@@ -96,9 +124,11 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
     with running_stack() as stack:
         api, worker = stack.start("api"), stack.start("worker", SHUTDOWN_GRACE_SECONDS="0.2")
         async with calling(api) as calls:
-            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("given back"))
+            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("given back", images=15))
             await started(calls, accepted.task_id)
+            await frozen(calls, worker, accepted.task_id)
             worker.signal(signal.SIGTERM)
+            worker.signal(signal.SIGCONT)
             assert worker.wait(20) == 0
             task = await read(calls, accepted.task_id)
             assert task.state == task_pb2.TASK_STATE_PENDING

@@ -16,9 +16,10 @@ class ImageServiceStub:
     """Makes pictures. Every call submits a task; the methods differ in how long they stay with it.
 
     Accepted means durable: once a task id was given, the task survives the crash of any process, and a
-    caller's deadline, disconnect or cancel never ends it. With a `request_id` every call may be repeated: the
-    repeat gets the first task's answer. Without one each call makes a task of its own, which is why the
-    submitting methods declare no idempotency level.
+    caller's deadline, disconnect or cancel of its call never ends it. With a `request_id` every call may be
+    repeated: the repeat gets the first task's answer, also when that is a failure; to try again after one,
+    send a new request_id. Without one each call makes a task of its own, which is why the submitting methods
+    declare no idempotency level.
 
     When to retry: UNAVAILABLE and RESOURCE_EXHAUSTED mean that nothing was accepted, so a repeat makes no
     second task. (While the server stops, UNAVAILABLE also ends the wait of a request that carries a
@@ -90,9 +91,10 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes pictures. Every call submits a task; the methods differ in how long they stay with it.
 
     Accepted means durable: once a task id was given, the task survives the crash of any process, and a
-    caller's deadline, disconnect or cancel never ends it. With a `request_id` every call may be repeated: the
-    repeat gets the first task's answer. Without one each call makes a task of its own, which is why the
-    submitting methods declare no idempotency level.
+    caller's deadline, disconnect or cancel of its call never ends it. With a `request_id` every call may be
+    repeated: the repeat gets the first task's answer, also when that is a failure; to try again after one,
+    send a new request_id. Without one each call makes a task of its own, which is why the submitting methods
+    declare no idempotency level.
 
     When to retry: UNAVAILABLE and RESOURCE_EXHAUSTED mean that nothing was accepted, so a repeat makes no
     second task. (While the server stops, UNAVAILABLE also ends the wait of a request that carries a

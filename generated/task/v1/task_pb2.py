@@ -29,7 +29,7 @@ from task.v1 import image_pb2 as task_dot_v1_dot_image__pb2
 from task.v1 import task_error_pb2 as task_dot_v1_dot_task__error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12task/v1/task.proto\x12\x07task.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15task/v1/attempt.proto\x1a\x13task/v1/image.proto\x1a\x18task/v1/task_error.proto\"\xc0\x06\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04type\x18\x02 \x01(\x0e\x32\x11.task.v1.TaskType\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.task.v1.TaskState\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.task.v1.TaskPriority\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07user_id\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x0e\n\x06prompt\x18\t \x01(\t\x12)\n\x06labels\x18\n \x03(\x0b\x32\x19.task.v1.Task.LabelsEntry\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08\x61ttempts\x18\x11 \x03(\x0b\x32\x10.task.v1.Attempt\x12#\n\x08progress\x18\x12 \x01(\x0b\x32\x11.task.v1.Progress\x12\x1b\n\x04\x63ost\x18\x13 \x01(\x0b\x32\r.task.v1.Cost\x12#\n\x05\x65rror\x18\x14 \x01(\x0b\x32\x12.task.v1.TaskErrorH\x00\x12%\n\x05image\x18\x15 \x01(\x0b\x32\x14.task.v1.ImageResultH\x00\x12%\n\x05video\x18\x16 \x01(\x0b\x32\x14.task.v1.VideoResultH\x00\x12#\n\x04text\x18\x17 \x01(\x0b\x32\x13.task.v1.TextResultH\x00\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07outcome\"\xf5\x01\n\x0bTaskOptions\x12\'\n\x08priority\x18\x01 \x01(\x0e\x32\x15.task.v1.TaskPriority\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .task.v1.TaskOptions.LabelsEntry\x12\x1e\n\x11max_paid_attempts\x18\x04 \x01(\x05H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_max_paid_attempts\"6\n\x08Progress\x12\x13\n\x0bimages_done\x18\x01 \x01(\x05\x12\x15\n\rimages_wanted\x18\x02 \x01(\x05\"/\n\x04\x43ost\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\"H\n\x05Usage\x12\x0e\n\x06images\x18\x01 \x01(\x05\x12\x12\n\npaid_calls\x18\x02 \x01(\x05\x12\x1b\n\x04\x63ost\x18\x03 \x01(\x0b\x32\r.task.v1.Cost\"\xd8\x01\n\x0bVideoResult\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x33\n\x0furl_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08width_px\x18\x03 \x01(\x05\x12\x11\n\theight_px\x18\x04 \x01(\x05\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmime_type\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x0e\n\x06sha256\x18\x08 \x01(\t\"\x1a\n\nTextResult\x12\x0c\n\x04text\x18\x01 \x01(\t*\xa5\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x19\n\x15TASK_STATE_PROCESSING\x10\x02\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x05*c\n\x08TaskType\x12\x19\n\x15TASK_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_TYPE_IMAGE\x10\x01\x12\x13\n\x0fTASK_TYPE_VIDEO\x10\x02\x12\x12\n\x0eTASK_TYPE_TEXT\x10\x03*{\n\x0cTaskPriority\x12\x1d\n\x19TASK_PRIORITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_PRIORITY_CRITICAL\x10\x01\x12\x19\n\x15TASK_PRIORITY_DEFAULT\x10\x02\x12\x15\n\x11TASK_PRIORITY_LOW\x10\x03\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12task/v1/task.proto\x12\x07task.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15task/v1/attempt.proto\x1a\x13task/v1/image.proto\x1a\x18task/v1/task_error.proto\"\xda\x06\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04type\x18\x02 \x01(\x0e\x32\x11.task.v1.TaskType\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.task.v1.TaskState\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.task.v1.TaskPriority\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07user_id\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x0e\n\x06prompt\x18\t \x01(\t\x12)\n\x06labels\x18\n \x03(\x0b\x32\x19.task.v1.Task.LabelsEntry\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08\x61ttempts\x18\x11 \x03(\x0b\x32\x10.task.v1.Attempt\x12#\n\x08progress\x18\x12 \x01(\x0b\x32\x11.task.v1.Progress\x12\x1b\n\x04\x63ost\x18\x13 \x01(\x0b\x32\r.task.v1.Cost\x12#\n\x05\x65rror\x18\x14 \x01(\x0b\x32\x12.task.v1.TaskErrorH\x00\x12%\n\x05image\x18\x15 \x01(\x0b\x32\x14.task.v1.ImageResultH\x00\x12%\n\x05video\x18\x16 \x01(\x0b\x32\x14.task.v1.VideoResultH\x00\x12#\n\x04text\x18\x17 \x01(\x0b\x32\x13.task.v1.TextResultH\x00\x12\x18\n\x10\x63\x61ncel_requested\x18\x18 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07outcome\"\xf5\x01\n\x0bTaskOptions\x12\'\n\x08priority\x18\x01 \x01(\x0e\x32\x15.task.v1.TaskPriority\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .task.v1.TaskOptions.LabelsEntry\x12\x1e\n\x11max_paid_attempts\x18\x04 \x01(\x05H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_max_paid_attempts\"6\n\x08Progress\x12\x13\n\x0bimages_done\x18\x01 \x01(\x05\x12\x15\n\rimages_wanted\x18\x02 \x01(\x05\"/\n\x04\x43ost\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\"H\n\x05Usage\x12\x0e\n\x06images\x18\x01 \x01(\x05\x12\x12\n\npaid_calls\x18\x02 \x01(\x05\x12\x1b\n\x04\x63ost\x18\x03 \x01(\x0b\x32\r.task.v1.Cost\"\xd8\x01\n\x0bVideoResult\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x33\n\x0furl_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08width_px\x18\x03 \x01(\x05\x12\x11\n\theight_px\x18\x04 \x01(\x05\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmime_type\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x0e\n\x06sha256\x18\x08 \x01(\t\"\x1a\n\nTextResult\x12\x0c\n\x04text\x18\x01 \x01(\t*\xa5\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x19\n\x15TASK_STATE_PROCESSING\x10\x02\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x05*c\n\x08TaskType\x12\x19\n\x15TASK_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_TYPE_IMAGE\x10\x01\x12\x13\n\x0fTASK_TYPE_VIDEO\x10\x02\x12\x12\n\x0eTASK_TYPE_TEXT\x10\x03*{\n\x0cTaskPriority\x12\x1d\n\x19TASK_PRIORITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_PRIORITY_CRITICAL\x10\x01\x12\x19\n\x15TASK_PRIORITY_DEFAULT\x10\x02\x12\x15\n\x11TASK_PRIORITY_LOW\x10\x03\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,28 +41,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASK_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TASKOPTIONS_LABELSENTRY']._loaded_options = None
   _globals['_TASKOPTIONS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATE']._serialized_start=1676
-  _globals['_TASKSTATE']._serialized_end=1841
-  _globals['_TASKTYPE']._serialized_start=1843
-  _globals['_TASKTYPE']._serialized_end=1942
-  _globals['_TASKPRIORITY']._serialized_start=1944
-  _globals['_TASKPRIORITY']._serialized_end=2067
+  _globals['_TASKSTATE']._serialized_start=1702
+  _globals['_TASKSTATE']._serialized_end=1867
+  _globals['_TASKTYPE']._serialized_start=1869
+  _globals['_TASKTYPE']._serialized_end=1968
+  _globals['_TASKPRIORITY']._serialized_start=1970
+  _globals['_TASKPRIORITY']._serialized_end=2093
   _globals['_TASK']._serialized_start=167
-  _globals['_TASK']._serialized_end=999
-  _globals['_TASK_LABELSENTRY']._serialized_start=943
-  _globals['_TASK_LABELSENTRY']._serialized_end=988
-  _globals['_TASKOPTIONS']._serialized_start=1002
-  _globals['_TASKOPTIONS']._serialized_end=1247
-  _globals['_TASKOPTIONS_LABELSENTRY']._serialized_start=943
-  _globals['_TASKOPTIONS_LABELSENTRY']._serialized_end=988
-  _globals['_PROGRESS']._serialized_start=1249
-  _globals['_PROGRESS']._serialized_end=1303
-  _globals['_COST']._serialized_start=1305
-  _globals['_COST']._serialized_end=1352
-  _globals['_USAGE']._serialized_start=1354
-  _globals['_USAGE']._serialized_end=1426
-  _globals['_VIDEORESULT']._serialized_start=1429
-  _globals['_VIDEORESULT']._serialized_end=1645
-  _globals['_TEXTRESULT']._serialized_start=1647
-  _globals['_TEXTRESULT']._serialized_end=1673
+  _globals['_TASK']._serialized_end=1025
+  _globals['_TASK_LABELSENTRY']._serialized_start=969
+  _globals['_TASK_LABELSENTRY']._serialized_end=1014
+  _globals['_TASKOPTIONS']._serialized_start=1028
+  _globals['_TASKOPTIONS']._serialized_end=1273
+  _globals['_TASKOPTIONS_LABELSENTRY']._serialized_start=969
+  _globals['_TASKOPTIONS_LABELSENTRY']._serialized_end=1014
+  _globals['_PROGRESS']._serialized_start=1275
+  _globals['_PROGRESS']._serialized_end=1329
+  _globals['_COST']._serialized_start=1331
+  _globals['_COST']._serialized_end=1378
+  _globals['_USAGE']._serialized_start=1380
+  _globals['_USAGE']._serialized_end=1452
+  _globals['_VIDEORESULT']._serialized_start=1455
+  _globals['_VIDEORESULT']._serialized_end=1671
+  _globals['_TEXTRESULT']._serialized_start=1673
+  _globals['_TEXTRESULT']._serialized_end=1699
 # @@protoc_insertion_point(module_scope)

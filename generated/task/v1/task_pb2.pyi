@@ -52,7 +52,7 @@ TASK_PRIORITY_DEFAULT: TaskPriority
 TASK_PRIORITY_LOW: TaskPriority
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "type", "state", "priority", "provider", "model", "user_id", "request_id", "prompt", "labels", "revision", "create_time", "start_time", "update_time", "end_time", "expire_time", "attempts", "progress", "cost", "error", "image", "video", "text")
+    __slots__ = ("task_id", "type", "state", "priority", "provider", "model", "user_id", "request_id", "prompt", "labels", "revision", "create_time", "start_time", "update_time", "end_time", "expire_time", "attempts", "progress", "cost", "error", "image", "video", "text", "cancel_requested")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class Task(_message.Message):
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     VIDEO_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     type: TaskType
     state: TaskState
@@ -106,7 +107,8 @@ class Task(_message.Message):
     image: _image_pb2.ImageResult
     video: VideoResult
     text: TextResult
-    def __init__(self, task_id: _Optional[str] = ..., type: _Optional[_Union[TaskType, str]] = ..., state: _Optional[_Union[TaskState, str]] = ..., priority: _Optional[_Union[TaskPriority, str]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_attempt_pb2.Attempt, _Mapping]]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., error: _Optional[_Union[_task_error_pb2.TaskError, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.ImageResult, _Mapping]] = ..., video: _Optional[_Union[VideoResult, _Mapping]] = ..., text: _Optional[_Union[TextResult, _Mapping]] = ...) -> None: ...
+    cancel_requested: bool
+    def __init__(self, task_id: _Optional[str] = ..., type: _Optional[_Union[TaskType, str]] = ..., state: _Optional[_Union[TaskState, str]] = ..., priority: _Optional[_Union[TaskPriority, str]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_attempt_pb2.Attempt, _Mapping]]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., error: _Optional[_Union[_task_error_pb2.TaskError, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.ImageResult, _Mapping]] = ..., video: _Optional[_Union[VideoResult, _Mapping]] = ..., text: _Optional[_Union[TextResult, _Mapping]] = ..., cancel_requested: _Optional[bool] = ...) -> None: ...
 
 class TaskOptions(_message.Message):
     __slots__ = ("priority", "ttl", "labels", "max_paid_attempts")

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from task.v1 import task_pb2 as task_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atask/v1/task_service.proto\x12\x07task.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x12task/v1/task.proto\"B\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04view\x18\x02 \x01(\x0e\x32\x11.task.v1.TaskView\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.task.v1.Task\"K\n\x0fWaitTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x10WaitTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.task.v1.Task*N\n\x08TaskView\x12\x19\n\x15TASK_VIEW_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_VIEW_BASIC\x10\x01\x12\x12\n\x0eTASK_VIEW_FULL\x10\x02\x32\x96\x01\n\x0bTaskService\x12\x41\n\x07GetTask\x12\x17.task.v1.GetTaskRequest\x1a\x18.task.v1.GetTaskResponse\"\x03\x90\x02\x01\x12\x44\n\x08WaitTask\x12\x18.task.v1.WaitTaskRequest\x1a\x19.task.v1.WaitTaskResponse\"\x03\x90\x02\x01\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atask/v1/task_service.proto\x12\x07task.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x12task/v1/task.proto\"B\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04view\x18\x02 \x01(\x0e\x32\x11.task.v1.TaskView\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.task.v1.Task\"K\n\x0fWaitTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x10WaitTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.task.v1.Task\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"N\n\x12\x43\x61ncelTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.task.v1.Task\x12\x1b\n\x04sent\x18\x02 \x01(\x0e\x32\r.task.v1.Sent*>\n\x04Sent\x12\x14\n\x10SENT_UNSPECIFIED\x10\x00\x12\x11\n\rSENT_NOT_SENT\x10\x01\x12\r\n\tSENT_SENT\x10\x02*N\n\x08TaskView\x12\x19\n\x15TASK_VIEW_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_VIEW_BASIC\x10\x01\x12\x12\n\x0eTASK_VIEW_FULL\x10\x02\x32\xe2\x01\n\x0bTaskService\x12\x41\n\x07GetTask\x12\x17.task.v1.GetTaskRequest\x1a\x18.task.v1.GetTaskResponse\"\x03\x90\x02\x01\x12\x44\n\x08WaitTask\x12\x18.task.v1.WaitTaskRequest\x1a\x19.task.v1.WaitTaskResponse\"\x03\x90\x02\x01\x12J\n\nCancelTask\x12\x1a.task.v1.CancelTaskRequest\x1a\x1b.task.v1.CancelTaskResponse\"\x03\x90\x02\x02\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSERVICE'].methods_by_name['GetTask']._serialized_options = b'\220\002\001'
   _globals['_TASKSERVICE'].methods_by_name['WaitTask']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['WaitTask']._serialized_options = b'\220\002\001'
-  _globals['_TASKVIEW']._serialized_start=333
-  _globals['_TASKVIEW']._serialized_end=411
+  _globals['_TASKSERVICE'].methods_by_name['CancelTask']._loaded_options = None
+  _globals['_TASKSERVICE'].methods_by_name['CancelTask']._serialized_options = b'\220\002\002'
+  _globals['_SENT']._serialized_start=451
+  _globals['_SENT']._serialized_end=513
+  _globals['_TASKVIEW']._serialized_start=515
+  _globals['_TASKVIEW']._serialized_end=593
   _globals['_GETTASKREQUEST']._serialized_start=91
   _globals['_GETTASKREQUEST']._serialized_end=157
   _globals['_GETTASKRESPONSE']._serialized_start=159
@@ -48,6 +52,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WAITTASKREQUEST']._serialized_end=282
   _globals['_WAITTASKRESPONSE']._serialized_start=284
   _globals['_WAITTASKRESPONSE']._serialized_end=331
-  _globals['_TASKSERVICE']._serialized_start=414
-  _globals['_TASKSERVICE']._serialized_end=564
+  _globals['_CANCELTASKREQUEST']._serialized_start=333
+  _globals['_CANCELTASKREQUEST']._serialized_end=369
+  _globals['_CANCELTASKRESPONSE']._serialized_start=371
+  _globals['_CANCELTASKRESPONSE']._serialized_end=449
+  _globals['_TASKSERVICE']._serialized_start=596
+  _globals['_TASKSERVICE']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

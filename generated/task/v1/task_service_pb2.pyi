@@ -10,11 +10,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Sent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SENT_UNSPECIFIED: _ClassVar[Sent]
+    SENT_NOT_SENT: _ClassVar[Sent]
+    SENT_SENT: _ClassVar[Sent]
+
 class TaskView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TASK_VIEW_UNSPECIFIED: _ClassVar[TaskView]
     TASK_VIEW_BASIC: _ClassVar[TaskView]
     TASK_VIEW_FULL: _ClassVar[TaskView]
+SENT_UNSPECIFIED: Sent
+SENT_NOT_SENT: Sent
+SENT_SENT: Sent
 TASK_VIEW_UNSPECIFIED: TaskView
 TASK_VIEW_BASIC: TaskView
 TASK_VIEW_FULL: TaskView
@@ -46,3 +55,17 @@ class WaitTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _ClassVar[int]
     task: _task_pb2.Task
     def __init__(self, task: _Optional[_Union[_task_pb2.Task, _Mapping]] = ...) -> None: ...
+
+class CancelTaskRequest(_message.Message):
+    __slots__ = ("task_id",)
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    def __init__(self, task_id: _Optional[str] = ...) -> None: ...
+
+class CancelTaskResponse(_message.Message):
+    __slots__ = ("task", "sent")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    task: _task_pb2.Task
+    sent: Sent
+    def __init__(self, task: _Optional[_Union[_task_pb2.Task, _Mapping]] = ..., sent: _Optional[_Union[Sent, str]] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TaskServiceStub:
-    """Reads tasks of every type.
+    """Reads and cancels tasks of every type.
 
     Every error is a `google.rpc.Status` with one ErrorInfo, whose reason is an `ErrorReason`.
     """
@@ -47,10 +47,15 @@ class TaskServiceStub:
                 request_serializer=task_dot_v1_dot_task__service__pb2.WaitTaskRequest.SerializeToString,
                 response_deserializer=task_dot_v1_dot_task__service__pb2.WaitTaskResponse.FromString,
                 _registered_method=True)
+        self.CancelTask = channel.unary_unary(
+                '/task.v1.TaskService/CancelTask',
+                request_serializer=task_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
+                response_deserializer=task_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer:
-    """Reads tasks of every type.
+    """Reads and cancels tasks of every type.
 
     Every error is a `google.rpc.Status` with one ErrorInfo, whose reason is an `ErrorReason`.
     """
@@ -78,6 +83,23 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelTask(self, request, context):
+        """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
+        worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
+        task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
+        that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
+        just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+
+        What a provider was asked for may be charged all the same: see `sent`.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) for an empty or too long task_id; NOT_FOUND (TASK_NOT_FOUND);
+        FAILED_PRECONDITION (TASK_ENDED) when the task is COMPLETED or FAILED; UNAVAILABLE (STORE_UNAVAILABLE):
+        nothing is known to have changed, ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +113,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     request_deserializer=task_dot_v1_dot_task__service__pb2.WaitTaskRequest.FromString,
                     response_serializer=task_dot_v1_dot_task__service__pb2.WaitTaskResponse.SerializeToString,
             ),
+            'CancelTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTask,
+                    request_deserializer=task_dot_v1_dot_task__service__pb2.CancelTaskRequest.FromString,
+                    response_serializer=task_dot_v1_dot_task__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'task.v1.TaskService', rpc_method_handlers)
@@ -100,7 +127,7 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService:
-    """Reads tasks of every type.
+    """Reads and cancels tasks of every type.
 
     Every error is a `google.rpc.Status` with one ErrorInfo, whose reason is an `ErrorReason`.
     """
@@ -149,6 +176,33 @@ class TaskService:
             '/task.v1.TaskService/WaitTask',
             task_dot_v1_dot_task__service__pb2.WaitTaskRequest.SerializeToString,
             task_dot_v1_dot_task__service__pb2.WaitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/task.v1.TaskService/CancelTask',
+            task_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
+            task_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

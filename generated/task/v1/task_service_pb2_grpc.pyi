@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TaskServiceStub:
-    """Reads tasks of every type.
+    """Reads and cancels tasks of every type.
 
     Every error is a `google.rpc.Status` with one ErrorInfo, whose reason is an `ErrorReason`.
     """
@@ -34,9 +34,22 @@ class TaskServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_FIELD) for an empty or too long task_id or a negative wait; NOT_FOUND
     (TASK_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE, DRAINING).
     """
+    CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
+    """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
+    worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
+    task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
+    that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
+    just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+
+    What a provider was asked for may be charged all the same: see `sent`.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD) for an empty or too long task_id; NOT_FOUND (TASK_NOT_FOUND);
+    FAILED_PRECONDITION (TASK_ENDED) when the task is COMPLETED or FAILED; UNAVAILABLE (STORE_UNAVAILABLE):
+    nothing is known to have changed, ask again.
+    """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads tasks of every type.
+    """Reads and cancels tasks of every type.
 
     Every error is a `google.rpc.Status` with one ErrorInfo, whose reason is an `ErrorReason`.
     """
@@ -66,6 +79,25 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD) for an empty or too long task_id or a negative wait; NOT_FOUND
         (TASK_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE, DRAINING).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelTask(
+        self,
+        request: _task_service_pb2.CancelTaskRequest,
+        context: _aio.ServicerContext[_task_service_pb2.CancelTaskRequest, _abc.Awaitable[_task_service_pb2.CancelTaskResponse]],
+    ) -> _abc.Awaitable[_task_service_pb2.CancelTaskResponse]:
+        """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
+        worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
+        task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
+        that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
+        just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+
+        What a provider was asked for may be charged all the same: see `sent`.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) for an empty or too long task_id; NOT_FOUND (TASK_NOT_FOUND);
+        FAILED_PRECONDITION (TASK_ENDED) when the task is COMPLETED or FAILED; UNAVAILABLE (STORE_UNAVAILABLE):
+        nothing is known to have changed, ask again.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _aio.Server) -> None: ...

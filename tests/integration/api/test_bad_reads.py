@@ -1,4 +1,4 @@
-"""Reading tasks: ids and arguments that are wrong, and ids that are nobody's."""
+"""Reading and cancelling tasks: ids and arguments that are wrong, and ids that are nobody's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from image.v1.image_service_pb2 import GetImageTaskRequest
-from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
+from task.v1.task_service_pb2 import CancelTaskRequest, GetTaskRequest, WaitTaskRequest
 
 from tests.integration.api.refusals import CALL_TIMEOUT_S, Refusal, assert_invalid, refusal_of
 from tests.stack import Calls
 
 pytestmark = [pytest.mark.xdist_group("api-queueing"), pytest.mark.usefixtures("unharmed")]
 
-ReadRequest: TypeAlias = GetTaskRequest | WaitTaskRequest | GetImageTaskRequest
+ReadRequest: TypeAlias = GetTaskRequest | WaitTaskRequest | GetImageTaskRequest | CancelTaskRequest
 
 
 async def read_refusal_of(calls: Calls, request: ReadRequest) -> Refusal:
@@ -24,15 +24,18 @@ async def read_refusal_of(calls: Calls, request: ReadRequest) -> Refusal:
         return await refusal_of(calls.tasks.GetTask(request, timeout=CALL_TIMEOUT_S))
     if isinstance(request, WaitTaskRequest):
         return await refusal_of(calls.tasks.WaitTask(request, timeout=CALL_TIMEOUT_S))
+    if isinstance(request, CancelTaskRequest):
+        return await refusal_of(calls.tasks.CancelTask(request, timeout=CALL_TIMEOUT_S))
     return await refusal_of(calls.images.GetImageTask(request, timeout=CALL_TIMEOUT_S))
 
 
 def reading(task_id: str) -> list[ReadRequest]:
-    """Every way to ask for the task."""
+    """Every way to name a task."""
     return [
         GetTaskRequest(task_id=task_id),
         WaitTaskRequest(task_id=task_id),
         GetImageTaskRequest(task_id=task_id),
+        CancelTaskRequest(task_id=task_id),
     ]
 
 

@@ -160,7 +160,11 @@ async def play(url: str, prefix: str, steps: Sequence[Step], *, check_each: bool
 
 
 @given(steps=quiet_histories)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 def test_without_faults_every_step_leaves_the_queue_sound(
     redis_url: str, redis_prefix: str, steps: list[Step]
 ) -> None:
@@ -168,6 +172,10 @@ def test_without_faults_every_step_leaves_the_queue_sound(
 
 
 @given(steps=histories)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 def test_with_faults_every_task_still_ends_once(redis_url: str, redis_prefix: str, steps: list[Step]) -> None:
     asyncio.run(play(redis_url, redis_prefix, steps, check_each=False))

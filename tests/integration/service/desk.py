@@ -17,6 +17,7 @@ from server.ports import OutputStore, QueueUnavailable, TaskEvents, TaskStore, n
 from server.providers.catalogue import load_catalogue
 from server.queue.events import RedisTaskEvents
 from server.queue.task_queue import RedisTaskQueue
+from server.service.cancels import Cancels
 from server.service.line import Line
 from server.service.tasks import Submission, TaskService
 from server.service.waits import Waits
@@ -80,8 +81,18 @@ class Desk:
             metrics=self.metrics,
             queue_max_depth=queue_max_depth,
             reference_key=reference_key,
-            now_ms=lambda: now_ms() + self.time_shift_ms,
+            now_ms=self._now_ms,
         )
+        self.cancels = Cancels(
+            tasks=self.tasks,
+            store=self.store,
+            queue=self.queue,
+            metrics=self.metrics,
+            now_ms=self._now_ms,
+        )
+
+    def _now_ms(self) -> int:
+        return now_ms() + self.time_shift_ms
 
     async def submit(
         self, *, caller: str = CALLER, fingerprint: str = FINGERPRINT, draft: Draft = GOOD, **changes: object

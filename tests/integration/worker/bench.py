@@ -31,10 +31,11 @@ from server.queue.connection import open_client
 from server.queue.keys import Job, QueueKeys
 from server.queue.sweep import Sweep
 from server.queue.task_queue import RedisTaskQueue
-from server.store.outputs import FilesystemOutputStore, output_key
+from server.store.outputs import FilesystemOutputStore, output_key, result_key
 from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Budget
-from server.worker.execution import Execution
+from server.worker.cancel import Cancel
+from server.worker.execution import Execution, Holder
 from tests.fakes_store import make_task
 from tests.faults import Faults, faulty
 from tests.waiting import until
@@ -86,6 +87,7 @@ class Bench:
             providers={p.name: p for p in providers},
             upstream_model=lambda model, provider: f"{model}-at-{provider}",
             new_key=output_key,
+            result_key=result_key,
             budget=Budget(image_timeout_s=image_timeout_s, max_retries=max_retries, lease_ms=LEASE_MS),
             metrics=self.metrics,
             now_ms=self.now_ms,
@@ -139,7 +141,7 @@ class Bench:
     ) -> Task:
         """Claim the next task and take it as far as it goes; the task afterwards."""
         claimed = await self.claim(worker=worker)
-        await execution.run(claimed, worker=worker, hold=lambda _: None, may_call=may_call)
+        await execution.run(claimed, _holder(worker, may_call))
         return await self.task(claimed.task_id)
 
     def start(
@@ -149,9 +151,10 @@ class Bench:
         *,
         worker: str = ME,
         may_call: Callable[[], bool] = lambda: True,
+        cancel: Cancel | None = None,
     ) -> asyncio.Task[None]:
         """Run a claimed task in the background."""
-        work = execution.run(claimed, worker=worker, hold=lambda _: None, may_call=may_call)
+        work = execution.run(claimed, _holder(worker, may_call, cancel))
         return asyncio.create_task(work, name=f"task-{claimed.task_id}")
 
     async def place(self, task_id: str) -> str:
@@ -207,6 +210,10 @@ def entry(task: Task, *, delay_ms: int = 0) -> Entry:
     return Entry(
         task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller, delay_ms=delay_ms
     )
+
+
+def _holder(worker: str, may_call: Callable[[], bool], cancel: Cancel | None = None) -> Holder:
+    return Holder(worker=worker, hold=lambda _: None, may_call=may_call, cancel=cancel or Cancel())
 
 
 def _request(images: int) -> ImageRequest:

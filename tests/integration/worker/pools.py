@@ -51,6 +51,7 @@ async def worker(
         pools=pools_of(providers),
         concurrency=concurrency,
         lease_s=lease_s,
+        cancels=bench.store.cancel_requested,
         metrics=bench.metrics,
     )
     running = asyncio.create_task(pool.run(), name="worker-pool")

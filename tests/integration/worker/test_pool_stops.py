@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import pytest
 
 from server.domain.task import AttemptOutcome, TaskState
-from server.ports import Claimed, Entry
+from server.ports import Claimed
+from server.worker.execution import Holder
 from server.worker.pool import IDLE_WAIT_S
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.pools import slots, worker
@@ -94,12 +94,10 @@ async def test_a_task_that_runs_into_a_bug_ends_no_other(
     bad, good = await bench.accept(), await bench.accept()
     run = execution.run
 
-    async def broken(
-        claimed: Claimed, *, worker: str, hold: Callable[[Entry], None], may_call: Callable[[], bool]
-    ) -> None:
+    async def broken(claimed: Claimed, holder: Holder) -> None:
         if claimed.task_id == bad.id:
             raise KeyError(claimed.task_id)
-        await run(claimed, worker=worker, hold=hold, may_call=may_call)
+        await run(claimed, holder)
 
     monkeypatch.setattr(execution, "run", broken)
     async with worker(bench, execution, provider) as held:

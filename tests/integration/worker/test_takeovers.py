@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.domain import life
+from server.domain import life, purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
 from server.providers.contract import Sent
@@ -165,7 +165,7 @@ async def test_with_two_paid_attempts_a_lost_call_is_repeated_once(bench: Bench)
         AttemptOutcome.IN_DOUBT,
         AttemptOutcome.SUCCEEDED,
     ]
-    assert life.paid_or_open_calls(task) == 2
+    assert purchases.paid_or_open_calls(task) == 2
     assert task.counts == Counts(), "the money bounds it, not the number of lost workers"
 
 

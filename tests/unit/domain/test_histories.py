@@ -12,9 +12,9 @@ from enum import Enum, auto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.domain import life, verdicts
+from server.domain import life, purchases, verdicts
 from server.domain.life import Write
-from server.domain.task import AttemptOutcome, Task, TaskState
+from server.domain.task import AttemptOutcome, CallState, Task, TaskState
 from server.domain.verdicts import MAX_LOST_WORKERS, Failure
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, TTL_MS, error, image, pending, sequence
@@ -26,6 +26,8 @@ class Event(Enum):
     """What may happen next. All but the last three happen to one of the workers that think they run it."""
 
     IMAGE = auto()
+    RECEIPT = auto()
+    """The provider says what it made, before any of it is fetched."""
     DONE = auto()
     FAILS = auto()
     FAILS_FOR_GOOD = auto()
@@ -114,16 +116,18 @@ class History:
         worker = f"worker-{self.record.document['revision']}"
         write, marked = life.mark(task, worker=worker, provider="ark", paid=self.paid, now_ms=self.now_ms)
         if self.record.write(write):
-            assert life.missing_images(marked), "a call for nothing"
-            earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < marked.attempt]
-            assert not self.bought or AttemptOutcome.IN_DOUBT in earlier, "a second call without a doubt"
-            self.bought += self.paid
+            assert marked.missing_images, "a call for nothing"
+            if marked.attempts[marked.attempt].calls:
+                earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < marked.attempt]
+                assert not self.bought or AttemptOutcome.IN_DOUBT in earlier, "a second call without a doubt"
+                assert not purchases.to_fetch(task), "bought again before it was fetched"
+                self.bought += self.paid
             self.running.append(marked)
         return None
 
     def happen(self, step: Step, mine: Task) -> None:
         """The event happens to the worker that goes by `mine`."""
-        missing, outcome = life.missing_images(mine), step.outcome
+        missing, outcome = mine.missing_images, step.outcome
         match step.event:
             case Event.KILLED | Event.DECLARED_LOST:
                 self.lost.add(mine.owner)
@@ -137,22 +141,27 @@ class History:
             case Event.IMAGE | Event.DONE:
                 self.complete(mine)
                 return
+            case Event.RECEIPT:
+                self.keep_receipt(mine)
+                return
             case _ if not missing:  # a call cannot fail any more that has given everything
                 self.complete(mine)
                 return
             case Event.STOPS_BEFORE_THE_CALL:
-                self.bought -= self.paid
+                self.bought -= self.paid and self.unanswered(mine)
                 self.write(verdicts.after_drain(mine, self.now_ms))
                 return
             case Event.BUSY:
                 outcome = AttemptOutcome.REJECTED
+        bought = bool(purchases.to_fetch(mine))
         if outcome is not AttemptOutcome.IN_DOUBT:
-            self.bought -= self.paid
+            self.bought -= self.paid and self.unanswered(mine)
         failure = Failure(
             outcome=outcome,
             error=error(retryable=step.event is not Event.FAILS_FOR_GOOD),
             paid=self.paid,
             no_capacity=step.event is Event.BUSY,
+            bought=bought,
         )
         write, delay_ms = verdicts.after_failure(
             mine, failure, now_ms=self.now_ms, max_retries=MAX_RETRIES, jitter=step.jitter
@@ -160,9 +169,26 @@ class History:
         assert delay_ms is None or 0 <= delay_ms <= max(0, mine.ttl_time_ms - self.now_ms)
         self.write(write)
 
+    def keep_receipt(self, mine: Task) -> None:
+        """The open call of the worker that goes by `mine` gets its receipt."""
+        attempt = mine.attempts[mine.attempt]
+        if attempt.calls and not attempt.calls[0].receipt:
+            write = life.add_receipt(mine, 0, "what it made", self.now_ms)
+            call = replace(attempt.calls[0], state=CallState.DONE, receipt="what it made")
+            attempts = {**mine.attempts, mine.attempt: replace(attempt, calls={0: call})}
+            mine = replace(mine, attempts=attempts)
+            if not self.record.write(write):
+                return
+        self.running.append(mine)
+
+    def unanswered(self, mine: Task) -> bool:
+        """Whether the worker has a call of which nothing came."""
+        calls = mine.attempts[mine.attempt].calls.values()
+        return any(not purchases.delivered(mine, call) for call in calls)
+
     def complete(self, mine: Task) -> None:
         """Everything that was missing is there."""
-        images = [image(i) for i in life.missing_images(mine)]
+        images = [image(i) for i in mine.missing_images]
         self.write(life.complete_with(mine, images, self.now_ms))
 
     def write(self, write: Write) -> None:
@@ -176,16 +202,16 @@ class History:
     def check(self) -> None:
         """What always holds."""
         task = self.record.task
-        assert self.bought <= life.paid_or_open_calls(task) <= task.max_paid_attempts
+        assert self.bought <= purchases.paid_or_open_calls(task) <= task.max_paid_attempts
         assert task.counts.errors <= MAX_RETRIES
         assert task.counts.lost <= MAX_LOST_WORKERS
         still_open = [n for n, attempt in task.attempts.items() if attempt.outcome is None]
         assert still_open == ([task.attempt] if task.state is TaskState.PROCESSING else [])
         assert set(task.attempts) <= set(range(1, task.attempt + 1))
-        assert task.attempt - len(task.attempts) == task.counts.waits, "only waits leave no attempt"
+        assert task.attempt - len(task.attempts) <= task.counts.waits, "only waits leave no attempt"
         if task.state is TaskState.COMPLETED:
             assert task.images
-            assert not life.missing_images(task)
+            assert not task.missing_images
         if task.state is TaskState.FAILED:
             assert task.error is not None
             assert not task.images
@@ -194,11 +220,17 @@ class History:
             assert repr(self.record.document) == self.end, "a terminal task has changed"
 
     def finish(self) -> None:
-        """A way to the end always exists: everybody is lost, the ttl runs out, and one claim is left."""
-        self.lost |= {mine.owner for mine in self.running}
+        """A way to the end always exists: everybody is lost, and the ttl runs out."""
+        late, self.running = self.running, []
         self.now_ms = max(self.now_ms, NOW_MS + TTL_MS)
-        self.claim(self.record.task)
+        for _ in range(1 + MAX_LOST_WORKERS):  # from PENDING the first claim loses nobody
+            self.lost.add(self.record.task.owner)
+            self.claim(self.record.task)
+            if self.record.task.state.terminal:
+                break
+            assert purchases.to_fetch(self.record.task), "only what is bought outlives the ttl"
         assert self.record.task.state.terminal
+        self.running = late + self.running
         while self.running:  # those that were only stopped come back, too late
             self.complete(self.running.pop())
             self.check()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, verdicts
+from server.domain import life, purchases, verdicts
 from server.domain.errors import Reason
 from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
@@ -43,7 +43,7 @@ def test_a_second_attempt_keeps_the_time_of_the_first_start() -> None:
 
 
 def test_taking_over_closes_the_lost_attempt_in_the_same_write() -> None:
-    lost = with_call(running(worker="lost"), 1, CallState.DONE)
+    lost = with_call(running(pending(max_paid_attempts=3), worker="lost"), 1, CallState.DONE)
     write, marked = life.mark(lost, worker="next", provider="ark", paid=True, now_ms=LATER_MS)
     after = Record(lost).after(write)
     first, second = after.attempts[1], after.attempts[2]
@@ -54,7 +54,7 @@ def test_taking_over_closes_the_lost_attempt_in_the_same_write() -> None:
     assert (second.worker, second.outcome) == ("next", None)
     assert after.counts == Counts(), "the money bounds a worker lost after a paid call"
     assert (marked.attempt, marked.owner, marked.counts) == (after.attempt, after.owner, after.counts)
-    assert life.paid_or_open_calls(marked) == life.paid_or_open_calls(after) == 3
+    assert purchases.paid_or_open_calls(marked) == purchases.paid_or_open_calls(after) == 3
     assert {n: a.calls for n, a in marked.attempts.items()} == {n: a.calls for n, a in after.attempts.items()}
 
 
@@ -175,7 +175,7 @@ def test_a_give_back_removes_the_call_rows_and_keeps_the_attempt() -> None:
     after = Record(task).after(life.without_call(retry(task), task))
     assert after.attempts[1].calls == {}
     assert after.attempts[1].outcome is AttemptOutcome.NOT_SENT
-    assert life.paid_or_open_calls(after) == 0
+    assert purchases.paid_or_open_calls(after) == 0
     assert after.attempts[1].sent_time_ms == 0
 
 
@@ -189,7 +189,7 @@ def test_a_give_back_leaves_the_calls_of_other_attempts() -> None:
     after = record.after(life.without_call(retry(second), second))
     assert [c.state for c in after.attempts[1].calls.values()] == [CallState.IN_DOUBT]
     assert after.attempts[2].calls == {}
-    assert life.paid_or_open_calls(after) == 1
+    assert purchases.paid_or_open_calls(after) == 1
 
 
 def test_a_wait_leaves_no_attempt_and_keeps_the_fence() -> None:
@@ -243,5 +243,5 @@ def test_a_drained_attempt_counts_against_no_budget() -> None:
     ],
 )
 def test_paid_calls_are_counted_in_every_state(task: Task, count: int, is_open: bool) -> None:
-    assert life.paid_or_open_calls(task) == count
-    assert life.open_paid_call(task) is is_open
+    assert purchases.paid_or_open_calls(task) == count
+    assert purchases.open_paid_call(task) is is_open

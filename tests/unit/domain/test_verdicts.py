@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from server.domain import life, verdicts
+from server.domain import purchases, verdicts
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Counts, Task, TaskState
 from server.domain.verdicts import BACKOFF_CAP_MS, Failure, after_failure
@@ -136,7 +136,7 @@ def test_the_budget_table(row: Row) -> None:
     assert after.state is row.state
     assert (after.error.reason if after.error else None) is row.reason
     assert after.counts == row.counts
-    assert life.paid_or_open_calls(after) == row.paid_calls
+    assert purchases.paid_or_open_calls(after) == row.paid_calls
     assert after.attempt == row.task.attempt, "the fence stays where it is"
     if row.failure.no_capacity:
         assert after.attempt not in after.attempts, "a wait is no attempt"

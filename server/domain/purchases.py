@@ -1,0 +1,92 @@
+"""What of a task was bought, what may have been, and what may still be: pure accounting over its call rows.
+
+A purchase is counted per image: a call counts for each image it was to make, in every state. Where the
+provider has said what was bought (the receipt), nothing is in doubt any more: it is fetched, by as many
+attempts as that takes, and never bought again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from server.domain.task import Call, CallState, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing an attempt does: it fetches what a receipt names, or buys these images in one call."""
+
+    indexes: tuple[int, ...]
+    receipt: str = ""
+    """Empty: a purchase."""
+
+
+def paid_or_open_calls(task: Task) -> int:
+    """Purchases that were made, are in doubt, or are still open, over all images."""
+    return sum(call.paid for attempt in task.attempts.values() for call in attempt.calls.values())
+
+
+def may_have_been_sent(task: Task) -> bool:
+    """Whether any call of the task may have reached a provider that did not refuse it."""
+    return any(attempt.calls for attempt in task.attempts.values())
+
+
+def covered(task: Task, call: Call) -> frozenset[int]:
+    """The images that the call was to make."""
+    return frozenset(call.indexes or range(task.images_wanted))
+
+
+def delivered(task: Task, call: Call) -> bool:
+    """Whether the provider surely took the call: it gave a receipt for it, or an image of it is kept."""
+    return bool(call.receipt) or not covered(task, call).isdisjoint(task.images)
+
+
+def to_fetch(task: Task) -> tuple[Step, ...]:
+    """The steps that fetch missing images which are bought already, the newest receipts first."""
+    steps: list[Step] = []
+    missing = set(task.missing_images)
+    for call in _newest_first(task):
+        wanted = missing & covered(task, call) if call.receipt else set()
+        if wanted:
+            steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
+            missing -= wanted
+    return tuple(steps)
+
+
+def exhausted(task: Task) -> tuple[int, ...]:
+    """The missing images that nothing is left to fetch for, and for which no further call is permitted."""
+    fetched = {index for step in to_fetch(task) for index in step.indexes}
+    return tuple(i for i in task.missing_images if i not in fetched and _spent(task, i))
+
+
+def plan(task: Task, *, groups: bool) -> tuple[Step, ...]:
+    """What the next attempt does, in order: fetch first, then buy what may be bought.
+
+    `groups`: one call makes all images; else each has a call of its own.
+    """
+    fetching = to_fetch(task)
+    done = {*exhausted(task), *(index for step in fetching for index in step.indexes)}
+    to_buy = tuple(index for index in task.missing_images if index not in done)
+    if groups:
+        return (*fetching, Step(indexes=to_buy)) if to_buy else fetching
+    return (*fetching, *(Step(indexes=(index,)) for index in to_buy))
+
+
+def open_paid_call(task: Task) -> bool:
+    """Whether the newest attempt has a paid call of which nobody has recorded an end, or a receipt."""
+    current = task.attempts.get(task.attempt)
+    return current is not None and any(
+        call.paid and call.state is CallState.OPEN and not call.receipt for call in current.calls.values()
+    )
+
+
+def _spent(task: Task, index: int) -> bool:
+    calls = sum(call.paid and index in covered(task, call) for call in _newest_first(task))
+    return calls >= task.max_paid_attempts
+
+
+def _newest_first(task: Task) -> Iterator[Call]:
+    for _, attempt in sorted(task.attempts.items(), reverse=True):
+        for _, call in sorted(attempt.calls.items(), reverse=True):
+            yield call

@@ -1,0 +1,94 @@
+"""The use case of ending a task before its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from server.domain import life, purchases
+from server.domain.errors import TaskEnded
+from server.domain.task import Task, TaskState
+from server.metrics import Metrics
+from server.ports import QueueUnavailable, SubmitQueue, TaskStore
+from server.service.tasks import TaskService
+
+CANCEL_WAIT_S = 1.0
+"""How long the worker of a running task has to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The answer to a cancel."""
+
+    task: Task
+    """As it now stands: it may not have ended yet, and may even end COMPLETED."""
+    sent: bool
+    """Whether a provider may have been asked for something."""
+
+
+class Cancels:
+    """Ends tasks: a waiting one at once, a running one through its worker."""
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskService,
+        store: TaskStore,
+        queue: SubmitQueue,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._tasks = tasks
+        self._store = store
+        self._queue = queue
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._log = structlog.get_logger(__name__)
+
+    async def cancel(self, task_id: str) -> Cancelled:
+        """End the task, or see to it that it ends.
+
+        Raises InvalidRequest, TaskNotFound, StoreUnavailable, and TaskEnded for a COMPLETED or FAILED task.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CANCEL_WAIT_S
+        task = await self._tasks.get(task_id)
+        while task.state is not TaskState.CANCELLED:
+            if task.state.terminal:
+                raise TaskEnded(
+                    f"Task {task.id} is {task.state} and cannot be cancelled any more.",
+                    metadata={"state": task.state.value},
+                    task_id=task.id,
+                )
+            if task.state is TaskState.PENDING:
+                await self._end_waiting(task)
+            elif not task.cancel_requested:
+                await self._store.write(life.request_cancel(task, self._now_ms()))
+            elif loop.time() < deadline:
+                await self._ask_worker(task, deadline)
+            else:
+                break
+            task = await self._tasks.get(task_id)
+        return Cancelled(task=task, sent=purchases.may_have_been_sent(task))
+
+    async def _end_waiting(self, task: Task) -> None:
+        if await self._store.write(life.cancel_pending(task, self._now_ms())):
+            self._metrics.tasks_finished.labels(TaskState.CANCELLED.value).inc()
+            await self._tell(self._queue.discard((task.id,)))
+
+    async def _ask_worker(self, task: Task, deadline: float) -> None:
+        """Tell the worker, and wait for the task's end until the deadline."""
+        await self._tell(self._queue.ask_to_cancel((task.id,)))
+        left_s = deadline - asyncio.get_running_loop().time()
+        await self._tasks.wait(task, timeout_s=max(0.0, left_s))
+
+    async def _tell(self, step: Awaitable[None]) -> None:
+        """Tell the queue; what it does not hear, workers find in the store."""
+        try:
+            async with asyncio.timeout(CANCEL_WAIT_S):
+                await step
+        except (QueueUnavailable, TimeoutError) as error:
+            self._log.warning("Redis is away; the cancel is in the store", error=str(error))

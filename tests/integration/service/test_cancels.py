@@ -1,0 +1,157 @@
+"""Cancelling: at once what waits, through its worker what runs, never what is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from server.domain import life, verdicts
+from server.domain.errors import Reason, StoreUnavailable, TaskEnded, TaskError
+from server.domain.life import Write
+from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.ports import now_ms
+from server.service.cancels import CANCEL_WAIT_S
+from tests.integration.service.desk import Desk
+from tests.waiting import until, until_async
+
+
+async def write(desk: Desk, step: Write) -> None:
+    assert await desk.store.write(step)
+
+
+async def running(desk: Desk) -> Task:
+    """A task that a worker has marked."""
+    task = await desk.submit()
+    step, marked = life.mark(task, worker="worker-1", provider="local", paid=True, now_ms=now_ms())
+    await write(desk, step)
+    return marked
+
+
+async def queued(desk: Desk) -> bool:
+    return await desk.real_queue.depth() > 0
+
+
+async def test_a_waiting_task_ends_at_once_and_leaves_the_queue(desk: Desk) -> None:
+    async with desk.running():
+        task = await desk.submit()
+        await until_async(lambda: queued(desk), within_s=5)
+        cancelled = await desk.cancels.cancel(task.id)
+        assert (cancelled.task.state, cancelled.sent) == (TaskState.CANCELLED, False)
+        assert cancelled.task.error is not None
+        assert cancelled.task.error.reason is Reason.TASK_CANCELLED
+        assert await desk.real_queue.depth() == 0
+
+
+async def test_a_cancelled_task_is_cancelled_again(desk: Desk) -> None:
+    task = await desk.submit()
+    first = await desk.cancels.cancel(task.id)
+    assert await desk.cancels.cancel(task.id) == first
+
+
+@pytest.mark.parametrize("state", [TaskState.COMPLETED, TaskState.FAILED])
+async def test_what_is_over_cannot_be_cancelled(desk: Desk, state: TaskState) -> None:
+    task = await running(desk)
+    error = TaskError(reason=Reason.PROVIDER_REJECTED, message="No.")
+    end = (
+        life.complete(task, now_ms())
+        if state is TaskState.COMPLETED
+        else life.fail(task, error, now_ms(), outcome=AttemptOutcome.REJECTED)
+    )
+    await write(desk, end)
+    before = await desk.tasks.get(task.id)
+    with pytest.raises(TaskEnded) as refused:
+        await desk.cancels.cancel(task.id)
+    assert refused.value.metadata["state"] == state.value
+    assert refused.value.task_id == task.id
+    assert await desk.tasks.get(task.id) == before
+
+
+async def test_a_running_task_is_ended_by_its_worker(desk: Desk) -> None:
+    async with desk.running():
+        task = await running(desk)
+        asking = asyncio.create_task(desk.cancels.cancel(task.id))
+        await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
+        assert (await desk.tasks.get(task.id)).cancel_requested
+        await write(desk, life.cancel_running(task, now_ms()))
+        await desk.real_queue.announce((task.id,))
+        cancelled = await asking
+    assert (cancelled.task.state, cancelled.sent) == (TaskState.CANCELLED, True)
+    [call] = cancelled.task.attempts[1].calls.values()
+    assert call.state is CallState.IN_DOUBT, "what was sent may be charged"
+
+
+async def test_a_worker_that_had_sent_nothing_says_so(desk: Desk) -> None:
+    async with desk.running():
+        task = await running(desk)
+        asking = asyncio.create_task(desk.cancels.cancel(task.id))
+        await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
+        await write(desk, life.without_call(life.cancel_running(task, now_ms()), task))
+        await desk.real_queue.announce((task.id,))
+        assert not (await asking).sent
+
+
+async def test_a_worker_that_is_silent_has_a_second(desk: Desk) -> None:
+    async with desk.running():
+        task = await running(desk)
+        began = time.monotonic()
+        cancelled = await desk.cancels.cancel(task.id)
+        assert CANCEL_WAIT_S <= time.monotonic() - began < CANCEL_WAIT_S + 2
+    assert (cancelled.task.state, cancelled.sent) == (TaskState.PROCESSING, True)
+    assert cancelled.task.cancel_requested
+
+
+async def test_a_task_that_its_worker_gives_back_meanwhile_ends(desk: Desk) -> None:
+    """The worker had not heard of the cancel when it put the task back to waiting."""
+    async with desk.running():
+        task = await running(desk)
+        asking = asyncio.create_task(desk.cancels.cancel(task.id))
+        await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
+        await write(desk, verdicts.after_drain(task, now_ms()))
+        cancelled = await asking
+    assert (cancelled.task.state, cancelled.sent) == (TaskState.CANCELLED, False)
+
+
+async def test_a_waiting_task_with_a_call_in_doubt_may_have_been_sent(desk: Desk) -> None:
+    task = await running(desk)
+    error = TaskError(reason=Reason.PROVIDER_TIMEOUT, message="No answer.", retryable=True)
+    back = life.retry(
+        task, error, now_ms(), outcome=AttemptOutcome.IN_DOUBT, delay_ms=60_000, counts=Counts()
+    )
+    await write(desk, back)
+    cancelled = await desk.cancels.cancel(task.id)
+    assert (cancelled.task.state, cancelled.sent) == (TaskState.CANCELLED, True)
+
+
+async def test_a_task_that_is_claimed_in_between_is_asked_for_again(desk: Desk) -> None:
+    task = await desk.submit()
+    gate = desk.store_faults.gates["write"] = asyncio.Event()
+    asking = asyncio.create_task(desk.cancels.cancel(task.id))
+    await until(lambda: desk.store_faults.calls["write"], within_s=5)  # about to end a waiting task
+    step, marked = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
+    del desk.store_faults.gates["write"]
+    await write(desk, step)
+    gate.set()
+    cancelled = await asking
+    assert cancelled.task.attempt == marked.attempt
+    assert cancelled.task.cancel_requested
+
+
+async def test_without_redis_the_store_holds_the_cancel(desk: Desk) -> None:
+    waiting, run = await desk.submit(), await running(desk)
+    desk.queue_faults.away = True
+    assert (await desk.cancels.cancel(waiting.id)).task.state is TaskState.CANCELLED
+    cancelled = await desk.cancels.cancel(run.id)
+    assert cancelled.task.cancel_requested
+    assert list(await desk.store.cancel_requested([waiting.id, run.id])) == [run.id]
+
+
+async def test_without_the_store_nothing_is_known(desk: Desk) -> None:
+    task = await desk.submit()
+    desk.store_faults.away = True
+    with pytest.raises(StoreUnavailable):
+        await desk.cancels.cancel(task.id)
+    desk.store_faults.wake()
+    assert replace(await desk.tasks.get(task.id), revision=1) == replace(task, revision=1)

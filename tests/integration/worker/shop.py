@@ -1,0 +1,90 @@
+"""A paid provider that sells first and delivers afterwards, as vendors with result links do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from server.domain.errors import Reason
+from server.providers.contract import (
+    Generated,
+    Generation,
+    Progress,
+    ProviderError,
+    Receipt,
+    Sent,
+)
+from tests.integration.worker.scripted import made
+
+
+@dataclass(slots=True, kw_only=True)
+class Shop:
+    """Its receipt is the list of what was sold. `groups` False: it sells one image at a time."""
+
+    name: str = "local"
+    paid: bool = True
+    capacity: int = 100
+    groups: bool = True
+    gives_receipts: bool = True
+    sold: Counter[int] = field(default_factory=Counter)
+    """How often each image was sold."""
+    fetched: Counter[int] = field(default_factory=Counter)
+    refuses: deque[Exception] = field(default_factory=deque)
+    """Each ends one call before anything is sold."""
+    loses: deque[Exception] = field(default_factory=deque)
+    """Each ends one call after it was sold, before the receipt."""
+    fails_to_deliver: deque[Exception] = field(default_factory=deque)
+    """Each ends one delivery of an image."""
+    selling: asyncio.Event = field(default_factory=asyncio.Event)
+    """While cleared, what is sold waits for its receipt."""
+    delivering: asyncio.Event = field(default_factory=asyncio.Event)
+    """While cleared, what has its receipt waits for its delivery."""
+
+    def __post_init__(self) -> None:
+        self.selling.set()
+        self.delivering.set()
+
+    async def generate(
+        self,
+        generation: Generation,
+        *,
+        timeout_s: float,
+        progress: Progress,
+        receipt: Receipt,
+        resume: str = "",
+    ) -> Generated:
+        """See Provider."""
+        if resume:
+            assert set(generation.indexes) <= set(json.loads(resume)), "what was never sold"
+        else:
+            if self.refuses:
+                raise self.refuses.popleft()
+            self.sold.update(generation.indexes)
+            await self.selling.wait()
+            if self.loses:
+                raise self.loses.popleft()
+            if self.gives_receipts:
+                await receipt(json.dumps(generation.indexes))
+        await self.delivering.wait()
+        for index in generation.indexes:
+            if self.fails_to_deliver:
+                raise self.fails_to_deliver.popleft()
+            self.fetched[index] += 1
+            await progress(made(index))
+        return Generated()
+
+    async def aclose(self) -> None:
+        """See Provider."""
+
+
+def lost_delivery(*, retryable: bool = True) -> ProviderError:
+    """What a provider says when a link does not answer, or no longer."""
+    return ProviderError(
+        "The picture could not be fetched.",
+        sent=Sent.IN_DOUBT,
+        reason=Reason.OUTPUT_FETCH_FAILED,
+        retryable=retryable,
+        retry_after_s=0.0,
+    )

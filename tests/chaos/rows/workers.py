@@ -95,8 +95,7 @@ async def after_answer(run: Run) -> None:
                 await _killed_while_fetching(deployment, max_paid)
                 run.repetitions += 1
                 if n % 5 == 0:
-                    await _killed_with_the_bytes_stored(deployment, max_paid)
-                    run.repetitions += 1
+                    await _killed_with_the_bytes_stored(run, deployment, max_paid)
         await run.settle(deployment)
     twice = [p.prompt for p in deployment.promises if deployment.upstream.billed[p.prompt] != 1]
     unmade = [p.task_id for p in deployment.promises if p.final is None or not p.final.image.images]
@@ -115,7 +114,7 @@ async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
     await deployment.all_ended([promise], within_s=60)
 
 
-async def _killed_with_the_bytes_stored(deployment: Deployment, max_paid: int) -> None:
+async def _killed_with_the_bytes_stored(run: Run, deployment: Deployment, max_paid: int) -> None:
     """The picture is kept, and the store that should hear of it is away."""
     request = new_request(max_paid=max_paid)
     deployment.upstream.hold_links(request.prompt)
@@ -124,15 +123,14 @@ async def _killed_with_the_bytes_stored(deployment: Deployment, max_paid: int) -
     holder = await deployment.holder(promise)
     with deployment.store.away():
         deployment.upstream.release_links(request.prompt)
-        outputs = deployment.directory / "data" / "outputs"
-        await until(
-            lambda: any(outputs.rglob(f"*{promise.task_id}*/**/result.json")),
-            within_s=20,
-            what=f"the result file of {promise.task_id}",
-        )
+        kept = deployment.directory / "data" / "outputs" / promise.task_id
+        await until(lambda: any(kept.glob("*/*.json")), within_s=20, what="the note of a result")
         deployment.kill_worker(holder, replace=False)
     await deployment.start_worker()
     await deployment.all_ended([promise], within_s=60)
+    if deployment.upstream.link_requests[promise.prompt] > 1:
+        run.broken("bytes that were stored were fetched again", promise.task_id)
+    run.repetitions += 1
 
 
 async def _asked_for_link(deployment: Deployment, promise: Promise) -> None:

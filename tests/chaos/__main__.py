@@ -38,7 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     with Nursery() as nursery, _stores(arguments.store) as new_store:
         for name in arguments.row or ROWS:
-            run = Run(nursery, new_store, short=arguments.short, random=random.Random(f"{seed} {name}"))
+            run = Run(
+                nursery,
+                new_store,
+                short=arguments.short,
+                random=random.Random(f"{seed} {name}"),
+                slow_store=arguments.store == "mongo",
+            )
             results.append(run_row(ROWS[name], run))
             _tell(results[-1])
     print(table(results))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.chaos.deployment import Deployment, deployed
 from tests.chaos.ledger import Audit, Violation
+from tests.chaos.load import Load
 from tests.chaos.processes import Nursery
 from tests.chaos.stores import Store
 
@@ -27,6 +28,8 @@ class Run:
     new_store: NewStore
     short: bool
     random: random.Random
+    slow_store: bool = False
+    """The store is a test server that takes a few dozen commands a second: less load, longer leases."""
     repetitions: int = 0
     audit: Audit = field(default_factory=Audit)
     notes: list[str] = field(default_factory=list)
@@ -34,7 +37,7 @@ class Run:
     @property
     def lease_s(self) -> float:
         """LEASE_SECONDS of volume rows."""
-        return SHORT_LEASE_S if self.short else FULL_LEASE_S
+        return SHORT_LEASE_S if self.short and not self.slow_store else FULL_LEASE_S
 
     @property
     def recovery_s(self) -> float:
@@ -44,6 +47,13 @@ class Run:
     def size(self, *, short: int, full: int) -> int:
         """How often."""
         return short if self.short else full
+
+    def load(self, deployment: Deployment, *, every_s: float, at_most: int, max_paid: int) -> Load:
+        """A steady load that this store can take."""
+        slower = 4 if self.slow_store else 1
+        return Load(
+            deployment, every_s=every_s * slower, at_most=max(4, at_most // slower), max_paid=max_paid
+        )
 
     def broken(self, what: str, about: str = "") -> None:
         """Note a broken promise that is not one of the ledger's."""

@@ -10,8 +10,8 @@ import redis.asyncio as redis
 from task.v1 import task_pb2
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import wall_ms
-from tests.chaos.load import Load, new_request, submit
+from tests.chaos.ledger import explain, wall_ms
+from tests.chaos.load import new_request, submit
 from tests.chaos.run import Run
 
 WHOLE_AGAIN_S = 60.0
@@ -90,7 +90,7 @@ async def _under_load(
 ) -> None:
     """Each time: all that was accepted ends within the bound, and new work is taken up at once."""
     async with run.deployed(workers=2, delay_s=0.3, lease_s=lease_s, WORKER_CONCURRENCY="4") as deployment:
-        async with Load(deployment, every_s=0.1, at_most=40, max_paid=2):
+        async with run.load(deployment, every_s=0.1, at_most=40, max_paid=2):
             for _ in range(times):
                 await asyncio.sleep(run.random.uniform(0.5, 1.5))  # at random points
                 await fault(deployment)
@@ -99,8 +99,11 @@ async def _under_load(
                 request = new_request(max_paid=2, priority=task_pb2.TASK_PRIORITY_CRITICAL)
                 probe = await submit(deployment, request)
                 if not await deployment.all_ended([*accepted, probe], within_s=WHOLE_AGAIN_S):
-                    left = [p.task_id for p in accepted if p.seen_end is None]
-                    run.broken(f"not whole again within {WHOLE_AGAIN_S:g} s", f"unended: {left}")
+                    left = [promise for promise in [*accepted, probe] if promise.seen_end is None]
+                    for promise in left:
+                        promise.final = await deployment.read(promise.task_id)
+                        known = explain(promise, deployment.upstream.billed[promise.prompt], 0)
+                        run.broken(f"not whole again within {WHOLE_AGAIN_S:g} s", known)
                 run.audit.slowest_s = max(run.audit.slowest_s, (wall_ms() - back_ms) / 1000)
                 started_ms = (await deployment.read(probe.task_id)).start_time.ToMilliseconds()
                 if started_ms - back_ms > 1000 * BACK_S:

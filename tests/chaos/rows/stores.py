@@ -10,7 +10,7 @@ import grpc.aio
 
 from tests.chaos.deployment import Deployment
 from tests.chaos.ledger import wall_ms
-from tests.chaos.load import Load, new_request, promised, submit
+from tests.chaos.load import new_request, promised, submit
 from tests.chaos.run import Run
 
 REFUSED_WITHIN_S = 2.0
@@ -21,7 +21,7 @@ async def store_stopped(run: Run) -> None:
     """Submits are refused at once, finished work is held, and written when the store is back."""
     seconds = 2.0 if run.short else 10.0
     async with run.deployed(workers=2, delay_s=1.0, WORKER_CONCURRENCY="4") as deployment:
-        async with Load(deployment, every_s=0.1, at_most=16, max_paid=2):
+        async with run.load(deployment, every_s=0.1, at_most=16, max_paid=2):
             for _ in range(run.size(short=1, full=10)):
                 await asyncio.sleep(run.random.uniform(0.5, 1.5))  # at random points
                 in_hand = new_request(max_paid=1)

@@ -7,7 +7,7 @@ import signal
 
 from tests.chaos.deployment import Deployment
 from tests.chaos.ledger import Promise, open_attempt
-from tests.chaos.load import Load, new_request, submit
+from tests.chaos.load import new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
 from tests.waiting import until, until_async
@@ -23,7 +23,7 @@ async def worker_kill(run: Run) -> None:
         workers=run.size(short=4, full=8), delay_s=0.6, WORKER_CONCURRENCY="2"
     ) as deployment:
         for max_paid in (1, 2):
-            async with Load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
+            async with run.load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
                 for _ in range(under_load):
                     await asyncio.sleep(run.random.uniform(0.2, 1.0))  # at random points
                     deployment.kill_worker(await _victim(deployment, max_paid))

@@ -13,10 +13,19 @@ import structlog
 
 from server.domain.admission import Defaults
 from server.domain.errors import StoreUnavailable
-from server.domain.routing import LOCAL, Routing
+from server.domain.routing import Routing
 from server.metrics import Metrics
-from server.parts import HOST, StoppedWhileStarting, check, listen, open_parts, watch
+from server.parts import (
+    HOST,
+    StoppedWhileStarting,
+    check,
+    configured_providers,
+    listen,
+    open_parts,
+    watch,
+)
 from server.ports import QueueUnavailable, now_ms
+from server.providers import registry
 from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
@@ -44,7 +53,16 @@ OnReady = Callable[[Listening], None]
 def routing_of(settings: Settings) -> Routing:
     """Which providers this deployment has. In development without any vendor key, local stands in."""
     stand_in = settings.app_environment == "development" and not any(settings.vendor_keys.values())
-    return Routing(configured=frozenset({LOCAL}), stand_in=stand_in)
+    return Routing(configured=configured_providers(settings), stand_in=stand_in)
+
+
+def without_adapter(settings: Settings) -> list[str]:
+    """Vendors whose credentials are set for nothing."""
+    return sorted(
+        name
+        for name, has_key in settings.vendor_keys.items()
+        if has_key and name not in registry.WITH_ADAPTER
+    )
 
 
 async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
@@ -59,9 +77,11 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
 
     log = structlog.get_logger(__name__)
     routing = routing_of(settings)
-    keys = ", ".join(name for name, present in settings.vendor_keys.items() if present)
-    if keys:
-        log.warning("credentials are set for providers that this version has no adapter for", providers=keys)
+    if unused := without_adapter(settings):
+        log.warning(
+            "credentials are set for providers that this version has no adapter for",
+            providers=", ".join(unused),
+        )
     if routing.stand_in:
         log.warning("no vendor key is set: the local provider stands in for the models of all vendors")
     async with open_parts(settings, "api", stop) as parts:
@@ -137,8 +157,6 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
 
 async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Claim and run tasks until `stop` is set, then give back or finish what is held within the grace."""
-    from server.providers.contract import Provider
-    from server.providers.local import LocalProvider
     from server.store.outputs import output_key, result_key
     from server.worker.attempt import Budget
     from server.worker.beat import Beat, Observer
@@ -148,9 +166,13 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
     log = structlog.get_logger(__name__)
     lease_s = settings.lease_seconds
     async with open_parts(settings, "worker", stop) as parts, AsyncExitStack() as stack:
-        local = LocalProvider()
-        stack.push_async_callback(local.aclose)
-        providers: dict[str, Provider] = {local.name: local}
+        providers = registry.build(
+            ark_api_key=settings.image_api_key.get_secret_value(),
+            ark_base_url=settings.image_base_url,
+            fetch_private=settings.output_fetch_allow_private,
+        )
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
         beat = Beat(parts.store, lease_s=lease_s)
         execution = Execution(
             store=parts.store,

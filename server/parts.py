@@ -13,10 +13,10 @@ import structlog
 
 from server.domain.catalogue import Catalogue
 from server.domain.errors import ModelNotFound, Reason, StoreUnavailable
-from server.domain.routing import LOCAL
 from server.health import Health
 from server.metrics import Metrics
 from server.ports import OutputStore, QueueStats, QueueUnavailable, TaskStore
+from server.providers import registry
 from server.providers.catalogue import CatalogueError, load_catalogue
 from server.queue.connection import UnsuitableRedis
 from server.queue.task_queue import RedisTaskQueue
@@ -63,12 +63,15 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
         version=settings.app_version,
         role=role,
         models=[model.id for model in catalogue.models],
-        providers=[LOCAL],
+        providers=sorted(configured_providers(settings)),
         reasons=[
             Reason.PROVIDER_UNAVAILABLE,
             Reason.PROVIDER_TIMEOUT,
             Reason.PROVIDER_REJECTED,
             Reason.PROVIDER_MISCONFIGURED,
+            Reason.CONTENT_POLICY_INPUT,
+            Reason.CONTENT_POLICY_OUTPUT,
+            Reason.OUTPUT_FETCH_FAILED,
             Reason.REFERENCE_UNAVAILABLE,
             Reason.INTERNAL_ERROR,
         ],
@@ -94,6 +97,11 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
             outputs=outputs,
             queue=queue,
         )
+
+
+def configured_providers(settings: Settings) -> frozenset[str]:
+    """The providers that this deployment has set up."""
+    return registry.configured(ark_api_key=settings.image_api_key.get_secret_value())
 
 
 def _catalogue(settings: Settings) -> Catalogue:

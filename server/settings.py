@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
 OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv")
+HTTP_SCHEMES = ("https", "http")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -151,6 +152,11 @@ class Settings(BaseSettings):
     def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`NAME=` in the environment hides the `.env` file's value and means the default."""
         return {name: value for name, value in values.items() if value != ""}
+
+    @field_validator("image_base_url")
+    @classmethod
+    def _http_scheme(cls, url: str) -> str:
+        return _scheme(url, HTTP_SCHEMES)
 
     @field_validator("redis_url")
     @classmethod

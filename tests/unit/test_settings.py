@@ -257,6 +257,11 @@ def test_a_child_process_reads_the_same_settings(
             "REDIS_URL: expected a URL that begins with redis:// or rediss:// or unix://",
         ),
         ("REDIS_URL", "localhost:6379", "REDIS_URL: expected a URL that begins with redis://"),
+        (
+            "IMAGE_BASE_URL",
+            "h",
+            "IMAGE_BASE_URL or VOLCENGINE_ENDPOINT: expected a URL that begins with https://",
+        ),
         ("STORE_URL", "postgres://h", "STORE_URL or MONGO_URL: expected a URL that begins with mongodb://"),
         ("MONGO_URL", "h:27017", "STORE_URL or MONGO_URL: expected a URL that begins with mongodb://"),
         ("OUTPUT_URL", "s3://bucket", "OUTPUT_URL: expected a URL that begins with file:// or mongodb://"),

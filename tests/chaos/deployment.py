@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -257,41 +254,6 @@ class Deployment:
         for process in self._all:
             process.signal(signal.SIGCONT)
             process.close()
-
-
-@asynccontextmanager
-async def deployed(
-    nursery: Nursery,
-    new_store: Callable[[Path], Store],
-    *,
-    apis: int,
-    workers: int,
-    lease_s: float,
-    delay_s: float,
-    seed: random.Random,
-    settings: dict[str, str],
-) -> AsyncIterator[Deployment]:
-    """A running deployment with that many processes. Everything is gone at the end."""
-    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
-    (directory / "data").mkdir()
-    try:
-        with RedisServer() as redis:
-            async with ArkUpstream(delay_s=delay_s) as upstream:
-                deployment = Deployment(
-                    nursery, directory, redis, new_store(directory), upstream, lease_s, settings, seed
-                )
-                try:
-                    # One process makes the database before the others open it.
-                    await deployment.start_api()
-                    await asyncio.gather(
-                        *(deployment.start_api() for _ in range(apis - 1)),
-                        *(deployment.start_worker() for _ in range(workers)),
-                    )
-                    yield deployment
-                finally:
-                    await deployment.close()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _connect(target: str) -> Calls:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.deployment import Deployment, deployed
+from tests.chaos.deployment import Deployment
 from tests.chaos.ledger import Audit, Violation
 from tests.chaos.load import Load
 from tests.chaos.processes import Nursery
 from tests.chaos.stores import Store
+from tests.redis_server import RedisServer
+from tests.upstreams import ArkUpstream
 
 SHORT_LEASE_S = 1.0
 FULL_LEASE_S = 2.0
@@ -69,18 +74,33 @@ class Run:
         delay_s: float = 0.1,
         **settings: str,
     ) -> AsyncIterator[Deployment]:
-        """A deployment of the row's own. Settings by their names in capitals."""
-        async with deployed(
-            self.nursery,
-            self.new_store,
-            apis=apis,
-            workers=workers,
-            lease_s=lease_s or self.lease_s,
-            delay_s=delay_s,
-            seed=random.Random(self.random.random()),
-            settings=settings,
-        ) as deployment:
-            yield deployment
+        """A running deployment with so many processes. Settings by their names in capitals."""
+        directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+        (directory / "data").mkdir()
+        try:
+            with RedisServer() as redis:
+                async with ArkUpstream(delay_s=delay_s) as upstream:
+                    deployment = Deployment(
+                        self.nursery,
+                        directory,
+                        redis,
+                        self.new_store(directory),
+                        upstream,
+                        lease_s or self.lease_s,
+                        settings,
+                        random.Random(self.random.random()),
+                    )
+                    try:
+                        await deployment.start_api()  # it makes the database before the others open it
+                        await asyncio.gather(
+                            *(deployment.start_api() for _ in range(apis - 1)),
+                            *(deployment.start_worker() for _ in range(workers)),
+                        )
+                        yield deployment
+                    finally:
+                        await deployment.close()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def settle(
         self,

@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, open_attempt
+from tests.chaos.ledger import Promise, explain, open_attempt
 from tests.chaos.load import new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
@@ -88,19 +88,21 @@ async def _held(deployment: Deployment, max_paid: int) -> Promise:
 
 async def after_answer(run: Run) -> None:
     """Killed between the vendor's answer and the store's finish: the receipt or the result file is used."""
-    times = run.size(short=1, full=25)
+    await asyncio.gather(*(_after_answers(run, max_paid, run.size(short=1, full=25)) for max_paid in (1, 2)))
+
+
+async def _after_answers(run: Run, max_paid: int, times: int) -> None:
     async with run.deployed(workers=2) as deployment:
-        for max_paid in (1, 2):
-            for n in range(times):
-                await _killed_while_fetching(deployment, max_paid)
-                run.repetitions += 1
-                if n % 5 == 0:
-                    await _killed_with_the_bytes_stored(run, deployment, max_paid)
+        for n in range(times):
+            await _killed_while_fetching(deployment, max_paid)
+            run.repetitions += 1
+            if n % 5 == 0:
+                await _killed_with_the_bytes_stored(run, deployment, max_paid)
         await run.settle(deployment)
-    twice = [p.prompt for p in deployment.promises if deployment.upstream.billed[p.prompt] != 1]
-    unmade = [p.task_id for p in deployment.promises if p.final is None or not p.final.image.images]
-    if twice or unmade:
-        run.broken("what was bought was not used", f"not billed once: {twice}; without a picture: {unmade}")
+    for promise in deployment.promises:
+        billed = deployment.upstream.billed[promise.prompt]
+        if billed != 1 or promise.final is None or not promise.final.image.images:
+            run.broken("what was bought was not used", explain(promise, billed, 1))
 
 
 async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:

@@ -111,7 +111,9 @@ class Deployment:
 
     def note_kill(self, process: Process) -> None:
         """Put into the books that it was killed, or stopped, just now."""
-        self.killed |= dict.fromkeys(process.worker_ids, wall_ms())
+        now = wall_ms()
+        for worker_id in process.worker_ids:  # under the earlier ones it was killed earlier
+            self.killed.setdefault(worker_id, now)
 
     async def replaced(self) -> None:
         """Wait until every process on its way has arrived."""

@@ -11,17 +11,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from server.queue.keys import DEFAULT_PREFIX
 from tests.chaos.deployment import Deployment
 from tests.chaos.ledger import Audit, Violation
 from tests.chaos.load import Load
 from tests.chaos.processes import Nursery
 from tests.chaos.stores import Store
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, assert_no_leaked_keys
 from tests.upstreams import ArkUpstream
+from tests.waiting import until_async
 
 SHORT_LEASE_S = 1.0
 FULL_LEASE_S = 2.0
 STORY_LINES = 12
+LOOK_AGAIN_S = 0.2
 NewStore = Callable[[Path], Store]
 
 
@@ -109,19 +112,44 @@ class Run:
         recovery_s: float | None = None,
         within_s: float = 60.0,
         never_in_doubt: bool = False,
+        all_over: bool = True,
     ) -> Audit:
-        """Close the books of a deployment and count them into the row's."""
+        """Close the books of a deployment and count them into the row's.
+
+        `all_over`: no task is left, so nothing of any may be left in Redis.
+        """
         found = await deployment.audit(
             recovery_s=recovery_s or self.recovery_s, within_s=within_s, never_in_doubt=never_in_doubt
         )
         found.violations += [Violation("a process ended by itself", what) for what in deployment.exits()]
         found.violations += [Violation("an answer that no client should get", t) for t in deployment.troubles]
+        if all_over and not found.lost:
+            found.violations += await _leaks(deployment)
         for violation in found.violations:
             task_id = violation.about.partition("task ")[2].partition(";")[0]
             told = deployment.story(task_id) if task_id else []
             self.notes += [f"    {line}" for line in told[:STORY_LINES]]
         self.audit.add(found)
         return found
+
+
+async def _leaks(deployment: Deployment) -> list[Violation]:
+    """What is left in Redis though every task is over; a lost lease may take its time to be found."""
+
+    async def none() -> bool:
+        try:
+            assert_no_leaked_keys(deployment.redis.url, DEFAULT_PREFIX)
+        except AssertionError:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            return False
+        return True
+
+    try:
+        await until_async(none, within_s=2 * deployment.lease_s + 10, what="an empty queue")
+        assert_no_leaked_keys(deployment.redis.url, DEFAULT_PREFIX)
+    except AssertionError as error:
+        return [Violation("keys without an owner", str(error))]
+    return []
 
 
 @dataclass(frozen=True, slots=True)

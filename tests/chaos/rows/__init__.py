@@ -9,6 +9,12 @@ ROWS = {
     row.name: row
     for row in (
         Row("worker-kill", "SIGKILL of a worker", workers.worker_kill, "recovery 6 s", on_mongo=True),
+        Row(
+            "worker-kill-15s",
+            "SIGKILL of 20 workers at the default lease",
+            workers.at_the_default_lease,
+            "recovery 30 s",
+        ),
         Row("api-kill", "SIGKILL of the API during submits", apis.api_kill, "same id", on_mongo=True),
         Row("duplicates", "50 duplicates of each id, with kills", apis.duplicates, "one task", on_mongo=True),
         Row("upstream-cuts", "vendor cut at connect, send, wait, read", upstreams.cuts, "max_paid"),

@@ -162,5 +162,3 @@ class Row:
     bound: str
     on_mongo: bool = False
     """Whether its short form runs on MongoDB as well."""
-    alone: bool = False
-    """It measures time of its own: nothing may run beside it."""

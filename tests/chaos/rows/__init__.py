@@ -29,6 +29,6 @@ ROWS = {
         Row("fencing", "SIGSTOP past the lease, SIGCONT", workers.fencing, "0 stale writes"),
         Row("rolling-restart", "SIGTERM one by one, under load", rolling.rolling_restart, "0 failed calls"),
         Row("fair-share", "a flood of 10,000 by one caller", fairness.fair_share, "p95 twice alone"),
-        Row("idle", "nothing for five minutes", idle.idle, "1 % of a core", alone=True),
+        Row("idle", "nothing for five minutes", idle.idle, "1 % of a core"),
     )
 }

@@ -124,6 +124,10 @@ test-coverage: $(DEV) ## Run the tests and report which lines they reach
 bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine
 	@$(BIN)/python -m benchmarks.echo_ratio
 
+.PHONY: chaos
+chaos: $(DEV) ## Kill processes at work and count what is lost or bought twice; ARGS="--row NAME", "--short"
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: build
 build: $(DEV) ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

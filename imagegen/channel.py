@@ -19,7 +19,9 @@ RETRY_POLICY = {
     "initialBackoff": "0.2s",
     "maxBackoff": "2s",
     "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # CANCELLED is never the service's own word: a gRPC server that stops ends with it what arrives in its
+    # last moment, before the client has heard of it. A caller's own cancellation is not repeated.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
 
@@ -29,10 +31,10 @@ def open_channel(
     """A channel to `target` ("host:port"), plaintext without `credentials`. Needs a running event loop;
     connects with the first call.
 
-    `retries` repeats every call that ends UNAVAILABLE, up to 4 times in all within about 3 seconds. From the
-    service this code means that nothing was accepted, but a broken connection gives the same code and leaves
-    that open. So a channel with retries is for reads and for requests that carry a request id, and for
-    nothing else.
+    `retries` repeats every call that ends UNAVAILABLE or CANCELLED, up to 4 times in all within about 3
+    seconds. From the service UNAVAILABLE means that nothing was accepted, but a broken connection gives the
+    same code and leaves that open. So a channel with retries is for reads and for requests that carry a
+    request id, and for nothing else.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),

@@ -256,6 +256,11 @@ class TaskEvents(Protocol):
         """Whether wake-ups can be expected at present."""
         ...
 
+    @property
+    def connections(self) -> int:
+        """How often the connection was made so far: what happened before each was not heard of."""
+        ...
+
     async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
         """Call `on_change` with the ids of tasks that changed, until cancelled; reconnects by itself."""
         ...

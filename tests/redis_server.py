@@ -65,6 +65,11 @@ class RedisServer:
             raise RuntimeError("redis-server is not running")
         return self._process.pid
 
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its files."""
+        return self._directory
+
     def start(self) -> None:
         """Start it and return when it answers. RuntimeError with its output when it does not."""
         log = self._directory / "redis.log"

@@ -43,6 +43,12 @@ class RedisTaskEvents:
         self._channel = keys.events if of == "changes" else keys.cancels
         self._silence_s = silence_s
         self._connected = False
+        self._connections = 0
+
+    @property
+    def connections(self) -> int:
+        """See TaskEvents."""
+        return self._connections
 
     @property
     def connected(self) -> bool:
@@ -78,6 +84,7 @@ class RedisTaskEvents:
                     message = await self._next_message(subscription)
                 if message["type"] == "subscribe":
                     self._connected = True
+                    self._connections += 1
                     _log.info("listening to task events")
                 elif message["type"] == "message":
                     on_change(message["data"].split())

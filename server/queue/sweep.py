@@ -142,7 +142,9 @@ class Sweep:
         alive = {worker.id for worker in await self._store.workers() if not worker.lost}
         now = self._clock()
         verdicts = [(lease, _verdict(tasks.get(lease.task_id), alive, now)) for lease in leases]
-        resolved = await self._queue.resolve_expired(verdicts, lease_ms=self._lease_ms)
+        # An owner that lives renews its leases itself every third of a lease; one that is dead but not yet
+        # found lost must not get another whole one.
+        resolved = await self._queue.resolve_expired(verdicts, lease_ms=self._lease_ms // 3)
         return resolved, resolved > 0 and len(leases) == MOST_EXPIRED
 
     # --- S2 and S3 ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from server.ports import TaskEvents, TaskStore
 POLL_S = 15.0
 """How often the store is asked while events arrive …"""
 POLL_WITHOUT_EVENTS_S = 2.0
-"""… and while they do not."""
+"""… and while they do not; once, too, when they come back."""
 POLL_BATCH = 500
 
 
@@ -65,8 +65,10 @@ class Waits:
 
     async def _poll(self) -> None:
         revisions: dict[str, int] = {}
+        heard_since = self._events.connections
         while True:
-            await asyncio.sleep(POLL_S if self._events.connected else POLL_WITHOUT_EVENTS_S)
+            await self._until_due(heard_since)
+            heard_since = self._events.connections
             ids = list(self._waiting)
             revisions = {i: r for i, r in revisions.items() if i in self._waiting}
             try:
@@ -76,3 +78,12 @@ class Waits:
                     revisions.update(found)
             except StoreUnavailable as error:
                 self._log.warning("the store does not answer the poll of waiting calls", error=str(error))
+
+    async def _until_due(self, heard_since: int) -> None:
+        """The pause before a poll; cut short by a connection newer than the last poll."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + POLL_S
+        while (left := due - loop.time()) > 0:
+            await asyncio.sleep(min(POLL_WITHOUT_EVENTS_S, left))
+            if not self._events.connected or self._events.connections != heard_since:
+                return

@@ -17,6 +17,8 @@ from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedServic
 
 AWAY = Fault(code=grpc.StatusCode.UNAVAILABLE, reason="STORE_UNAVAILABLE", retry_after_s=1)
 CUT = Fault(code=grpc.StatusCode.UNAVAILABLE, domain="")
+CLOSING = Fault(code=grpc.StatusCode.CANCELLED, domain="")
+"""As a server answers what arrives in its last moment."""
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -38,7 +40,7 @@ def submitting(client: ImageClient) -> dict[str, Call]:
 METHODS = list(submitting(ImageClient.__new__(ImageClient)))
 
 
-@pytest.mark.parametrize("fault", [AWAY, CUT], ids=["said by the service", "connection"])
+@pytest.mark.parametrize("fault", [AWAY, CUT, CLOSING], ids=["said by the service", "connection", "closing"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_without_a_request_id_nothing_is_sent_twice(
     method: str, fault: Fault, client: ImageClient, service: ScriptedService
@@ -64,9 +66,9 @@ async def test_with_a_request_id_the_same_request_is_repeated(
 
 
 async def test_a_repeat_gets_the_answer(client: ImageClient, service: ScriptedService) -> None:
-    service.on("GenerateImage", CUT, AWAY, GenerateImageResponse(task_id=TASK_ID))
+    service.on("GenerateImage", CUT, CLOSING, AWAY, GenerateImageResponse(task_id=TASK_ID))
     assert (await client.generate("a cat")).task_id == TASK_ID
-    assert len(service.asked("GenerateImage")) == 3
+    assert len(service.asked("GenerateImage")) == 4
 
 
 async def test_a_large_request_is_repeated_too(client: ImageClient, service: ScriptedService) -> None:

@@ -11,7 +11,7 @@ from tests.docs.tables import ROOT, make_targets, metrics_rows, settings_rows
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESIGNED_TARGETS = {
     *("help", "install-tools", "proto", "fmt", "lint", "type", "test", "test-coverage", "build"),
-    *("run", "run-worker", "dev", "dev-worker", "demo", "bench"),
+    *("run", "run-worker", "dev", "dev-worker", "demo", "bench", "chaos"),
     *("docker-build", "docker-run", "docker-compose-up", "docker-compose-down"),
     *("show-logs", "clean-logs", "redis-queue-status", "redis-queue-clear", "redis-queue-clear-force"),
 }

@@ -89,6 +89,7 @@ async def test_reconnects_after_a_restart(redis_server: RedisServer) -> None:
             await until(lambda: listener.events.connected, within_s=10)
             await queue.announce(["t1"])
             await until(lambda: listener.heard == [["t1"]], within_s=10)
+            assert listener.events.connections == 2
         await queue.aclose()
 
 

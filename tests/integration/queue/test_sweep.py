@@ -131,6 +131,20 @@ async def test_an_expired_lease_gets_the_store_s_verdict(
     assert await board.read() == after
 
 
+async def test_an_owner_that_let_its_lease_run_out_gets_a_third_of_one(
+    sweep: Sweep, board: Board, store: MemoryStore
+) -> None:
+    """It may be dead and its verdict on the way: whole leases would add up to more than the promise."""
+    await board.lay_out(State(leased={"t1": LAPSED}))
+    store.add("t1", state=TaskState.PROCESSING, owner=ME)
+    assert (await sweep.step()).expired == 1
+    seconds, microseconds = await board.client.time()
+    end_ms = await board.client.zscore(board.key("leases"), "t1")
+    assert end_ms is not None
+    left_ms = end_ms - (seconds * 1000 + microseconds // 1000)
+    assert 0 < left_ms <= LEASE_MS / 3
+
+
 async def test_a_lease_that_is_renewed_while_the_store_is_asked_stays(
     sweep: Sweep, board: Board, store: MemoryStore
 ) -> None:

@@ -37,6 +37,7 @@ class SilentEvents:
 
     def __init__(self, *, connected: bool) -> None:
         self.connected = connected
+        self.connections = 1
 
     async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
         """See TaskEvents."""

@@ -141,6 +141,23 @@ async def test_the_poll_catches_lost_events(
         assert {answer.state for answer in answers} == {TaskState.CANCELLED}
 
 
+async def test_the_poll_is_quick_once_when_events_come_back(
+    tmp_path: Path, redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was announced while they were away is never heard of."""
+    monkeypatch.setattr(waits_module, "POLL_S", 3_600.0)
+    monkeypatch.setattr(waits_module, "POLL_WITHOUT_EVENTS_S", 0.05)
+    events = SilentEvents(connected=True)
+    async with open_desk(tmp_path, redis_url, redis_prefix, events=events) as desk, desk.running():
+        task = await desk.submit()
+        call = asyncio.create_task(desk.tasks.wait(task, timeout_s=LONG_S))
+        await begun(desk)
+        await end(desk, task)
+        events.connections += 1  # away and back between two looks
+        async with asyncio.timeout(LONG_S / 2):
+            assert (await call).state is TaskState.CANCELLED
+
+
 async def test_the_poll_is_one_for_all(silent_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many calls wait for a task, it asks for revisions only, and reads nothing that is unchanged."""
     monkeypatch.setattr(waits_module, "POLL_S", 0.02)

@@ -1,0 +1,61 @@
+"""One caller floods the queue; another goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.ledger import Promise
+from tests.chaos.load import new_request, submit
+from tests.chaos.run import Run
+
+AT_ONCE = 64
+SLOWER = 2.0
+
+
+async def fair_share(run: Run) -> None:
+    """The p95 of the second caller from submit to COMPLETED, alone and beside the flood."""
+    flood, calls = run.size(short=300, full=10_000), run.size(short=10, full=60)
+    every_s = 0.2 if run.short else 1.0
+    async with run.deployed(workers=2, delay_s=0.5, QUEUE_MAX_DEPTH="100000") as deployment:
+        alone = await _calls(deployment, calls, every_s)
+        flooding = asyncio.create_task(_flood(deployment, flood), name="flood")
+        beside = await _calls(deployment, calls, every_s)
+        await flooding
+        still_flooded = sum(promise.seen_end is None for promise in deployment.promises)
+        run.repetitions = 1
+        deployment.promises = [promise for promise in deployment.promises if promise.seen_end is not None]
+        await run.settle(deployment, never_in_doubt=True, all_over=False)
+    p95_alone, p95 = (statistics.quantiles(_took_s(ps), n=20)[-1] for ps in (alone, beside))
+    run.notes.append(
+        f"p95 {p95_alone:.2f} s alone, {p95:.2f} s beside the flood, of which {still_flooded} tasks were left"
+    )
+    if p95 > SLOWER * p95_alone:
+        run.broken("a caller was starved", f"p95 {p95:.2f} s beside a flood, {p95_alone:.2f} s alone")
+    if not still_flooded:
+        run.broken("the flood was over before the other caller was done")
+
+
+async def _calls(deployment: Deployment, calls: int, every_s: float) -> list[Promise]:
+    promises = []
+    for _ in range(calls):
+        promises.append(await submit(deployment, new_request(max_paid=2, user_id="steady")))
+        await asyncio.sleep(every_s)
+    await deployment.all_ended(promises, within_s=300)
+    return promises
+
+
+async def _flood(deployment: Deployment, tasks: int) -> None:
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def one(n: int) -> None:
+        async with at_once:
+            await submit(deployment, new_request(max_paid=2, prompt=f"flood {n}", user_id="flooder"))
+
+    await asyncio.gather(*(one(n) for n in range(tasks)))
+
+
+def _took_s(promises: list[Promise]) -> list[float]:
+    ends = [promise.seen_end for promise in promises if promise.seen_end is not None]
+    return [(end.end_time.ToMilliseconds() - end.create_time.ToMilliseconds()) / 1000 for end in ends]

@@ -1,0 +1,183 @@
+"""Workers that are killed, or stopped and continued, with paid calls in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.ledger import Promise, explain, open_attempt
+from tests.chaos.load import new_request, submit
+from tests.chaos.processes import Process
+from tests.chaos.run import Run
+from tests.waiting import until, until_async
+
+DEFAULT_LEASE_S = 15.0
+DEFAULT_BOUND_S = 30.0
+
+
+async def worker_kill(run: Run) -> None:
+    """Under load, and on an otherwise idle queue."""
+    under_load, idle = run.size(short=3, full=85), run.size(short=1, full=15)
+    async with run.deployed(
+        workers=run.size(short=4, full=8), delay_s=0.6, WORKER_CONCURRENCY="2"
+    ) as deployment:
+        for max_paid in (1, 2):
+            async with run.load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
+                for _ in range(under_load):
+                    await asyncio.sleep(run.random.uniform(0.2, 1.0))  # at random points
+                    deployment.kill_worker(await _victim(deployment, max_paid))
+                    run.repetitions += 1
+        await run.settle(deployment)
+    await asyncio.gather(*(_on_an_idle_queue(run, max_paid, idle) for max_paid in (1, 2)))
+
+
+async def _victim(deployment: Deployment, max_paid: int) -> Process:
+    """Any worker; with two calls to spend, one without a task that was hit before: all can end well."""
+    workers = list(deployment.workers)
+    if max_paid > 1:
+        unended = [promise for promise in deployment.promises if promise.seen_end is None]
+        tasks = await asyncio.gather(*(deployment.read(promise.task_id) for promise in unended))
+        hit = [task for task in tasks if len(task.attempts) > 1]
+        spared = [w for w in workers if any(open_attempt(task, w.worker_ids) is not None for task in hit)]
+        workers = [worker for worker in workers if worker not in spared] or workers
+    return deployment.random.choice(workers)
+
+
+async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
+    """Only one task exists, and nothing else will ever wake anybody."""
+    async with run.deployed(workers=2) as deployment:
+        for _ in range(times):
+            promise = await _held(deployment, max_paid)
+            deployment.kill_worker(await deployment.holder(promise))
+            deployment.upstream.release(promise.prompt)
+            await deployment.all_ended([promise], within_s=60)
+            run.repetitions += 1
+        await run.settle(deployment)
+
+
+async def at_the_default_lease(run: Run) -> None:
+    """Workers with one task each, all killed at once; two others are left to find out."""
+    times = run.size(short=2, full=20)
+    lease_s, bound_s = (run.lease_s, run.recovery_s) if run.short else (DEFAULT_LEASE_S, DEFAULT_BOUND_S)
+    async with run.deployed(workers=times, lease_s=lease_s, WORKER_CONCURRENCY="1") as deployment:
+        promises = [await _held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
+        victims = [await deployment.holder(promise) for promise in promises]
+        for _ in range(2):
+            await deployment.start_worker(WORKER_CONCURRENCY=str(times))
+        for victim in victims:
+            deployment.kill_worker(victim, replace=False)
+        for promise in promises:
+            deployment.upstream.release(promise.prompt)
+        run.repetitions += times
+        await run.settle(deployment, recovery_s=bound_s)
+
+
+async def _held(deployment: Deployment, max_paid: int) -> Promise:
+    """A task whose paid call is under way and stays so."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold(request.prompt)
+    promise = await submit(deployment, request)
+    await deployment.upstream.until_billed(request.prompt)
+    return promise
+
+
+async def after_answer(run: Run) -> None:
+    """Killed between the vendor's answer and the store's finish: the receipt or the result file is used."""
+    await asyncio.gather(*(_after_answers(run, max_paid, run.size(short=1, full=25)) for max_paid in (1, 2)))
+
+
+async def _after_answers(run: Run, max_paid: int, times: int) -> None:
+    async with run.deployed(workers=2) as deployment:
+        for n in range(times):
+            await _killed_while_fetching(deployment, max_paid)
+            run.repetitions += 1
+            if n % 5 == 0:
+                await _killed_with_the_bytes_stored(run, deployment, max_paid)
+        await run.settle(deployment)
+    for promise in deployment.promises:
+        billed = deployment.upstream.billed[promise.prompt]
+        if billed != 1 or promise.final is None or not promise.final.image.images:
+            run.broken("what was bought was not used", explain(promise, billed, 1))
+
+
+async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
+    """Its answer is recorded, its picture is on the way."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold_links(request.prompt)
+    promise = await submit(deployment, request)
+    await _asked_for_link(deployment, promise)
+    deployment.kill_worker(await deployment.holder(promise))
+    deployment.upstream.release_links(request.prompt)
+    await deployment.all_ended([promise], within_s=60)
+
+
+async def _killed_with_the_bytes_stored(run: Run, deployment: Deployment, max_paid: int) -> None:
+    """The picture is kept, and the store that should hear of it is away."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold_links(request.prompt)
+    promise = await submit(deployment, request)
+    await _asked_for_link(deployment, promise)
+    holder = await deployment.holder(promise)
+    with deployment.store.away():
+        deployment.upstream.release_links(request.prompt)
+        kept = deployment.directory / "data" / "outputs" / promise.task_id
+        await until(lambda: any(kept.glob("*/*.json")), within_s=20, what="the note of a result")
+        deployment.kill_worker(holder, replace=False)
+    await deployment.start_worker()
+    await deployment.all_ended([promise], within_s=60)
+    if deployment.upstream.link_requests[promise.prompt] > 1:
+        run.broken("bytes that were stored were fetched again", promise.task_id)
+    run.repetitions += 1
+
+
+async def _asked_for_link(deployment: Deployment, promise: Promise) -> None:
+    """The worker begins to fetch once the receipt is in the store."""
+    await until(
+        lambda: deployment.upstream.link_requests[promise.prompt] > 0,
+        within_s=20,
+        what="a fetch of the result",
+    )
+
+
+async def fencing(run: Run) -> None:
+    """Stopped past the lease with paid calls in hand, and continued when their successors are done."""
+    sleepers = run.size(short=2, full=10)
+    async with run.deployed(workers=sleepers, WORKER_CONCURRENCY="1") as deployment:
+        await deployment.start_worker(WORKER_CONCURRENCY="1")
+        for _ in range(run.size(short=1, full=5)):
+            await _sleep_and_wake(run, deployment, sleepers)
+        await run.settle(deployment)
+
+
+async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
+    promises = [await _held(deployment, 1 + n % 2) for n in range(sleepers)]
+    held = [(promise, await deployment.holder(promise)) for promise in promises]
+    for _, worker in held:
+        worker.signal(signal.SIGSTOP)
+        deployment.note_kill(worker)
+        run.repetitions += 1
+    for promise in promises:  # the answer reaches the sleeper's socket, and the successor's call is answered
+        deployment.upstream.release(promise.prompt)
+    await deployment.all_ended(promises, within_s=60)
+    before = [await deployment.read(promise.task_id) for promise in promises]
+    for _, worker in held:
+        worker.signal(signal.SIGCONT)
+    for promise, worker in held:
+        await until(lambda p=promise, w=worker: _refused(w, p), within_s=20, what="a refused write")  # type: ignore[misc]
+    for promise, left in zip(promises, before, strict=True):
+        if await deployment.read(promise.task_id) != left:
+            run.broken("a stale write was accepted", promise.task_id)
+
+    async def registered_again() -> bool:
+        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in held)
+
+    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+
+
+def _refused(worker: Process, promise: Promise) -> bool:
+    return any(
+        line["event"] == "the store refused a write of an overtaken attempt"
+        and line["task_id"] == promise.task_id
+        for line in worker.log()
+    )

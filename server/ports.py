@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.domain.life import Write
 from server.domain.task import LiveTask, Priority, Task, TaskState
+from server.domain.writes import Write
 
 
 def now_ms() -> int:

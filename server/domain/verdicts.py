@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from server.domain import life, purchases
+from server.domain import attempt_writes, life, purchases, writes
 from server.domain.errors import Reason, TaskError
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, Counts, Task
+from server.domain.writes import Write
 
 MAX_LOST_WORKERS = 5
 """So many workers may die over a task before a paid call was sent; then it ends FAILED / WORKER_LOST."""
@@ -56,24 +56,31 @@ def after_failure(
     error, outcome = failure.error, failure.outcome
     delay_ms = failure.retry_after_ms
 
+    def freed(write: Write) -> Write:
+        return write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
+
     def again(counts: Counts, failures: int) -> tuple[Write, int]:
         wait = delay_ms if delay_ms is not None else int(backoff_ceiling_ms(failures) * jitter)
         wait = min(wait, max(0, task.ttl_time_ms - now_ms))
-        write = life.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
-        return (write if outcome is AttemptOutcome.IN_DOUBT else life.without_call(write, task)), wait
+        write = attempt_writes.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
+        return (
+            write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
+        ), wait
 
     def over(final: TaskError) -> tuple[Write, None]:
-        write = life.fail(task, final, now_ms, outcome=outcome)
-        return (write if outcome is AttemptOutcome.IN_DOUBT else life.without_call(write, task)), None
+        write = attempt_writes.fail(task, final, now_ms, outcome=outcome)
+        return (
+            write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
+        ), None
 
     if life.expired(task, now_ms):
-        return over(life.expiry() if error.retryable else error)
-    if not purchases.plan(life.as_ended(task, outcome), groups=True):
-        return over(life.outcome_unknown(life.NO_ANSWER) if error.retryable else error)
+        return over(writes.expiry() if error.retryable else error)
+    if not purchases.plan(attempt_writes.as_ended(task, outcome), groups=True):
+        return over(writes.outcome_unknown(writes.NO_ANSWER) if error.retryable else error)
     if failure.no_capacity:
         waits = task.counts.waits + 1
         write, wait = again(replace(task.counts, waits=waits), waits)
-        return life.without_attempt(write, task), wait
+        return attempt_writes.without_attempt(write, task), wait
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
         return again(task.counts, 1)
     if error.retryable and task.counts.errors < max_retries:
@@ -87,8 +94,10 @@ def after_drain(task: Task, now_ms: int) -> Write:
     error = TaskError(
         reason=Reason.DRAINING, message="The worker had to let go before the end.", retryable=True
     )
-    back = life.retry(task, error, now_ms, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts)
-    return life.without_call(back, task)
+    back = attempt_writes.retry(
+        task, error, now_ms, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts
+    )
+    return attempt_writes.without_call(back, task)
 
 
 def lost_worker(task: Task, now_ms: int) -> Write | None:
@@ -96,10 +105,10 @@ def lost_worker(task: Task, now_ms: int) -> Write | None:
     if task.cancel_requested:
         return life.cancel_lost(task, now_ms)
     if not task.missing_images:  # lost between the last image and the end: there is nothing to buy
-        return life.end_lost(task, next(iter(task.failures.values()), life.expiry()), now_ms)
+        return life.end_lost(task, next(iter(task.failures.values()), writes.expiry()), now_ms)
     if not purchases.plan(task, groups=True):
         return life.end_lost(
-            task, life.outcome_unknown("The worker was lost after a paid call was sent"), now_ms
+            task, writes.outcome_unknown("The worker was lost after a paid call was sent"), now_ms
         )
     if not purchases.open_paid_call(task) and task.counts.lost + 1 >= MAX_LOST_WORKERS:
         error = TaskError(
@@ -108,4 +117,4 @@ def lost_worker(task: Task, now_ms: int) -> Write | None:
             "them: check the workers' memory limits before submitting it again.",
         )
         return life.end_lost(task, error, now_ms)
-    return life.end_lost(task, life.expiry(), now_ms) if life.expired(task, now_ms) else None
+    return life.end_lost(task, writes.expiry(), now_ms) if life.expired(task, now_ms) else None

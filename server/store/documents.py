@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.domain.life import Write
 from server.domain.task import Counts, LiveTask, Priority, Task, TaskState, TaskType
+from server.domain.writes import Write
 from server.store.fields import (
     Document,
     decode_attempt,

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from server.domain.errors import Reason, TaskError
-from server.domain.life import Value
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import Attempt, AttemptOutcome, Call, CallState, Counts, StoredImage
+from server.domain.writes import Value
 
 Document = dict[str, Any]
 """Holds str, int, float, bool, None, lists and dicts of these, and nothing else."""

@@ -8,8 +8,8 @@ from typing import Self, TypeVar
 
 from pymongo.errors import DuplicateKeyError
 
-from server.domain.life import Write
 from server.domain.task import LIVE_STATES, LiveTask, Task, TaskState
+from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import Batcher, unavailable
 from server.store.documents import (

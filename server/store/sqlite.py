@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from server.domain.errors import StoreUnavailable
-from server.domain.life import Write
 from server.domain.task import LiveTask, Task, TaskState
+from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import TIMEOUT_S, Batcher, unavailable
 from server.store.documents import (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.domain.life import Write
 from server.domain.task import CallState, Task
+from server.domain.writes import Write
 from server.metrics import Metrics
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from server.domain import life, purchases, verdicts
+from server.domain import attempt_writes, life, purchases, verdicts, writes
 from server.domain.errors import Reason, TaskError
-from server.domain.life import Write
 from server.domain.purchases import Step
 from server.domain.task import AttemptOutcome, Call, CallState, StoredImage, Task
 from server.domain.verdicts import Failure
+from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import OutputStore, TaskStore
 from server.providers.contract import Generation, ImageFailed, MadeImage, Provider, ProviderError
@@ -123,8 +123,8 @@ class Attempt:
         """The task's cancel was asked for: it ends with what there is. With all its images it is complete."""
         if not self._made.missing_images:
             return self._completed()
-        write = life.cancel_running(self._made, self._tools.now_ms())
-        return End(write=life.with_images(write, self._fresh), outcome=AttemptOutcome.CANCELLED)
+        write = attempt_writes.cancel_running(self._made, self._tools.now_ms())
+        return End(write=writes.with_images(write, self._fresh), outcome=AttemptOutcome.CANCELLED)
 
     # --- the steps ----------------------------------------------------------------------------------
 
@@ -139,8 +139,10 @@ class Attempt:
             return self._completed()
         error = failures[0] if failures else nothing_made()
         self._count_failure(error)
-        refused = life.fail(self._task, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
-        return End(write=life.without_call(refused, self._task), outcome=AttemptOutcome.REJECTED)
+        refused = attempt_writes.fail(
+            self._task, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED
+        )
+        return End(write=attempt_writes.without_call(refused, self._task), outcome=AttemptOutcome.REJECTED)
 
     async def _open_call(self, step: Step) -> None:
         """Write the next purchase down; the one before it was answered."""
@@ -149,7 +151,7 @@ class Attempt:
         attempt, now = self._task.attempts[self._task.attempt], self._tools.now_ms()
         number = max(attempt.calls, default=-1) + 1
         call = life.new_call(self._task, step.indexes, paid=self._provider.paid, now_ms=now)
-        await self._write_own(life.open_call(self._task, number, call, now))
+        await self._write_own(attempt_writes.open_call(self._task, number, call, now))
         answered = {
             n: replace(c, state=CallState.DONE) if c.state is CallState.OPEN else c
             for n, c in attempt.calls.items()
@@ -194,7 +196,9 @@ class Attempt:
         calls = self._task.attempts[self._task.attempt].calls
         number = max(calls)
         async with self._own_time():
-            await self._write_own(life.add_receipt(self._task, number, receipt, self._tools.now_ms()))
+            await self._write_own(
+                attempt_writes.add_receipt(self._task, number, receipt, self._tools.now_ms())
+            )
         self._set_calls({**calls, number: replace(calls[number], state=CallState.DONE, receipt=receipt)})
         self._bought = True
 
@@ -207,15 +211,15 @@ class Attempt:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
             self._images[image.index] = image
             if task.images_wanted > 1:  # callers see an image of a sequence at once
-                await self._write_own(life.add_image(task, image, tools.now_ms()))
+                await self._write_own(attempt_writes.add_image(task, image, tools.now_ms()))
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:
         """The image failed for good; `refused`: with the whole call, which bought nothing."""
-        write = life.add_failure(self._task, failed.index, failed.error, self._tools.now_ms())
-        await self._write_own(life.without_call(write, self._task) if refused else write)
+        write = attempt_writes.add_failure(self._task, failed.index, failed.error, self._tools.now_ms())
+        await self._write_own(attempt_writes.without_call(write, self._task) if refused else write)
         if refused:
-            self._task = life.as_ended(self._task, AttemptOutcome.REJECTED)
+            self._task = attempt_writes.as_ended(self._task, AttemptOutcome.REJECTED)
         self._task = replace(self._task, failures={**self._task.failures, failed.index: failed.error})
 
     @asynccontextmanager
@@ -230,12 +234,12 @@ class Attempt:
     # --- how it ends --------------------------------------------------------------------------------
 
     def _completed(self) -> End:
-        write = life.complete_with(self._task, self._fresh, self._tools.now_ms())
+        write = attempt_writes.complete_with(self._task, self._fresh, self._tools.now_ms())
         return End(write=write, outcome=AttemptOutcome.SUCCEEDED)
 
     def _given_back(self) -> End:
         back = verdicts.after_drain(self._made, self._tools.now_ms())
-        return End(write=life.with_images(back, self._fresh), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
+        return End(write=writes.with_images(back, self._fresh), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
 
     def _failed(self, error: Exception) -> End:
         failure = understand(
@@ -257,7 +261,7 @@ class Attempt:
             max_retries=self._tools.budget.max_retries,
             jitter=random.random(),
         )
-        return End(write=life.with_images(write, self._fresh), outcome=failure.outcome, delay_ms=delay_ms)
+        return End(write=writes.with_images(write, self._fresh), outcome=failure.outcome, delay_ms=delay_ms)
 
     # --- what it goes by ----------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from server.domain import life, purchases, verdicts
+from server.domain import life, purchases, verdicts, writes
 from server.domain.errors import StoreUnavailable, TaskError
-from server.domain.life import Write
 from server.domain.request import ReferenceKind
 from server.domain.task import StoredImage, Task, TaskState
+from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Provider
@@ -115,7 +115,7 @@ class Execution:
             task = replace(task, images={**task.images, **{image.index: image for image in found}})
             verdict = verdicts.lost_worker(task, now)
             if verdict is not None:
-                return await self._end(task, life.with_images(verdict, found), worker)
+                return await self._end(task, writes.with_images(verdict, found), worker)
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
@@ -124,10 +124,12 @@ class Execution:
         steps = purchases.plan(task, groups=provider.groups)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
-            error = references if isinstance(references, TaskError) else life.outcome_unknown(life.NO_ANSWER)
+            error = (
+                references if isinstance(references, TaskError) else writes.outcome_unknown(writes.NO_ANSWER)
+            )
             pending = task.state is TaskState.PENDING
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
-            return await self._end(task, life.with_images(end, found), worker)
+            return await self._end(task, writes.with_images(end, found), worker)
         if not holder.may_call():
             await self._give_back(task, worker, delay_ms=0)
             return True
@@ -139,7 +141,7 @@ class Execution:
             now_ms=now,
             groups=provider.groups,
         )
-        if not await self._marked(life.with_images(write, found), task, marked, worker):
+        if not await self._marked(writes.with_images(write, found), task, marked, worker):
             return False
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.domain import life
 from server.domain.errors import StoreUnavailable
-from server.domain.life import Write
+from server.domain.writes import Write
 from server.ports import TaskStore
 from server.store import connect
 from tests.contract.samples import NOW_MS, new_task

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life
-from server.domain.life import Write
+from server.domain import attempt_writes, life
 from server.domain.task import AttemptOutcome, TaskState
+from server.domain.writes import Write
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, full_task, new_error, new_image, new_task
 from tests.contract.steps import found, kept, running
@@ -64,7 +64,7 @@ async def test_a_write_changes_what_it_names_and_raises_the_revision_by_one(stor
 async def test_a_write_may_change_very_many_places(store: TaskStore) -> None:
     task = await running(store)
     images = {n: new_image(n) for n in range(130)}
-    assert await store.write(life.complete_with(task, list(images.values()), NOW_MS))
+    assert await store.write(attempt_writes.complete_with(task, list(images.values()), NOW_MS))
     ended = await found(store, task.id)
     assert (ended.images, ended.state, ended.revision) == (images, TaskState.COMPLETED, task.revision + 1)
 
@@ -83,7 +83,7 @@ async def test_a_write_whose_condition_does_not_hold_changes_nothing(
     store: TaskStore, mismatch: dict[str, object]
 ) -> None:
     task = await running(store)
-    write = replace(life.complete(task, NOW_MS), **mismatch)  # type: ignore[arg-type]
+    write = replace(attempt_writes.complete(task, NOW_MS), **mismatch)  # type: ignore[arg-type]
     assert not await store.write(write)
     assert await store.get(task.id) == task
     assert await store.get("no") is None
@@ -100,7 +100,7 @@ async def test_no_write_can_expect_a_terminal_state(store: TaskStore) -> None:
 
 async def test_the_condition_follows_state_and_attempt(store: TaskStore) -> None:
     task = await running(store)
-    again = life.retry(
+    again = attempt_writes.retry(
         task, new_error(), NOW_MS, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts
     )
     assert await store.write(again)
@@ -117,9 +117,11 @@ async def test_of_writes_in_one_batch_each_learns_whether_it_was_its_own(store: 
     good = [await running(store) for _ in range(10)]
     ended = [await running(store) for _ in range(10)]
     for task in ended:
-        assert await store.write(life.complete(task, NOW_MS))
-    writes = [life.complete(task, NOW_MS + 2) for pair in zip(good, ended, strict=True) for task in pair]
-    writes.append(life.complete(new_task(attempt=1, attempts=good[0].attempts), NOW_MS))
+        assert await store.write(attempt_writes.complete(task, NOW_MS))
+    writes = [
+        attempt_writes.complete(task, NOW_MS + 2) for pair in zip(good, ended, strict=True) for task in pair
+    ]
+    writes.append(attempt_writes.complete(new_task(attempt=1, attempts=good[0].attempts), NOW_MS))
     assert await asyncio.gather(*map(store.write, writes)) == [True, False] * 10 + [False]
 
 
@@ -139,7 +141,7 @@ async def test_of_rivals_in_one_batch_one_wins(store: TaskStore) -> None:
 async def test_writes_that_do_not_exclude_each_other_all_take_place(store: TaskStore) -> None:
     """A worker stores the images of a sequence as they come, several at one moment."""
     task = await running(store)
-    writes = [life.add_image(task, new_image(n), NOW_MS + n) for n in range(15)]
+    writes = [attempt_writes.add_image(task, new_image(n), NOW_MS + n) for n in range(15)]
     assert await asyncio.gather(*map(store.write, writes)) == [True] * 15
     task_now = await found(store, task.id)
     assert task_now.images == {n: new_image(n) for n in range(15)}
@@ -149,9 +151,9 @@ async def test_writes_that_do_not_exclude_each_other_all_take_place(store: TaskS
 async def test_a_write_and_a_rival_that_it_shuts_out_in_one_batch(store: TaskStore) -> None:
     task = await running(store)
     writes = [
-        life.add_image(task, new_image(), NOW_MS),
-        life.complete(task, NOW_MS),
-        life.fail(task, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
+        attempt_writes.add_image(task, new_image(), NOW_MS),
+        attempt_writes.complete(task, NOW_MS),
+        attempt_writes.fail(task, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
     ]
     _, completed, failed = await asyncio.gather(*map(store.write, writes))
     ended = await found(store, task.id)

@@ -12,10 +12,10 @@ import bson
 import pytest
 from hypothesis import given
 
-from server.domain import life, verdicts
+from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, Counts, Task, TaskState
+from server.domain.writes import Write
 from server.store.documents import (
     LIVE_FIELDS,
     decode_live,
@@ -158,16 +158,16 @@ def _every_kind_of_write() -> list[Write]:
         life.end_lost(partly, new_error(), NOW_MS),
         life.cancel_lost(asked, NOW_MS),
         life.request_cancel(running, NOW_MS),
-        life.open_call(running, 1, life.new_call(running, (0,), paid=True, now_ms=NOW_MS), NOW_MS),
-        life.add_receipt(running, 0, "what it made", NOW_MS),
-        life.add_image(running, new_image(), NOW_MS),
-        life.add_failure(running, 0, new_error(), NOW_MS),
-        life.complete(running, NOW_MS),
-        life.complete_with(running, [new_image(0), new_image(1)], NOW_MS),
-        life.fail(running, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
-        life.fail(partly, new_error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT),
-        life.cancel_running(running, NOW_MS),
-        life.retry(
+        attempt_writes.open_call(running, 1, life.new_call(running, (0,), paid=True, now_ms=NOW_MS), NOW_MS),
+        attempt_writes.add_receipt(running, 0, "what it made", NOW_MS),
+        attempt_writes.add_image(running, new_image(), NOW_MS),
+        attempt_writes.add_failure(running, 0, new_error(), NOW_MS),
+        attempt_writes.complete(running, NOW_MS),
+        attempt_writes.complete_with(running, [new_image(0), new_image(1)], NOW_MS),
+        attempt_writes.fail(running, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
+        attempt_writes.fail(partly, new_error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT),
+        attempt_writes.cancel_running(running, NOW_MS),
+        attempt_writes.retry(
             running,
             new_error(),
             NOW_MS,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.task import Task, TaskState
 from server.ports import RequestIdRow, TaskStore
 from tests.contract.any_task import tasks
@@ -108,7 +108,7 @@ async def test_asking_for_a_cancel_takes_no_write_from_the_worker(store: TaskSto
     task = await running(store)
     asked, added, again = await asyncio.gather(
         store.write(life.request_cancel(task, NOW_MS)),
-        store.write(life.add_image(task, new_image(), NOW_MS)),
+        store.write(attempt_writes.add_image(task, new_image(), NOW_MS)),
         store.write(life.request_cancel(task, NOW_MS)),
     )
     assert added, "the worker's own write won, and it is told so"

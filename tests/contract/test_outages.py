@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.errors import StoreUnavailable
 from server.ports import RequestIdRow
 from server.store import connect
@@ -71,7 +71,7 @@ async def test_a_store_that_is_away_says_so_in_time_and_comes_back_by_itself(out
                 except StoreUnavailable:
                     continue
         assert await store.get(task.id) == task
-        assert await store.write(life.complete(task, NOW_MS))
+        assert await store.write(attempt_writes.complete(task, NOW_MS))
         assert await store.insert(new_task())
     finally:
         outage.end()

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, purchases, verdicts
+from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.errors import Reason
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.domain.writes import Write
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, new_error, new_image, new_task
 from tests.contract.steps import found, kept, running
@@ -26,7 +26,7 @@ def mark(task: Task, worker: str = "w-9") -> Write:
 
 def retry(task: Task) -> Write:
     """The write by which a worker hands a failed task back."""
-    return life.retry(
+    return attempt_writes.retry(
         task,
         new_error(),
         NOW_MS + 60,
@@ -38,7 +38,7 @@ def retry(task: Task) -> Write:
 
 def fail(task: Task) -> Write:
     """The write by which a worker gives a task up."""
-    return life.fail(task, new_error(), NOW_MS + 60, outcome=AttemptOutcome.REJECTED)
+    return attempt_writes.fail(task, new_error(), NOW_MS + 60, outcome=AttemptOutcome.REJECTED)
 
 
 async def do(store: TaskStore, write: Write) -> Task:
@@ -59,7 +59,7 @@ async def test_marked_completed(store: TaskStore) -> None:
     assert task.attempts[1].calls[0].state is CallState.OPEN
     assert foreseen.attempts == task.attempts, "the worker goes by what it was told the store would hold"
 
-    task = await do(store, life.complete_with(task, [new_image(0)], NOW_MS + 9))
+    task = await do(store, attempt_writes.complete_with(task, [new_image(0)], NOW_MS + 9))
     assert (task.state, task.end_time_ms, task.error) == (TaskState.COMPLETED, NOW_MS + 9, None)
     assert task.images == {0: new_image(0)}
     assert task.attempts[1].outcome is AttemptOutcome.SUCCEEDED
@@ -78,7 +78,7 @@ async def test_failed_tried_again_completed(store: TaskStore) -> None:
     assert (task.attempt, task.owner, task.not_before_ms) == (2, "w-9", 0)
     assert task.start_time_ms == NOW_MS + 1, "the first start stands"
     assert list(task.attempts) == [1, 2]
-    task = await do(store, life.complete(task, NOW_MS + 70))
+    task = await do(store, attempt_writes.complete(task, NOW_MS + 70))
     assert task.attempts[2].outcome is AttemptOutcome.SUCCEEDED
 
 
@@ -102,8 +102,8 @@ async def test_taken_over_from_a_lost_worker_in_one_write(store: TaskStore) -> N
     assert task.attempts[2].outcome is None
 
     for late in (
-        life.complete(lost, NOW_MS),
-        life.add_image(lost, new_image(), NOW_MS),
+        attempt_writes.complete(lost, NOW_MS),
+        attempt_writes.add_image(lost, new_image(), NOW_MS),
         retry(lost),
         fail(lost),
     ):
@@ -122,7 +122,7 @@ async def test_a_takeover_and_the_late_finish_of_the_lost_worker_exclude_each_ot
     for _ in range(10):
         lost = await running(store, worker="lost")
         taken, finished = await asyncio.gather(
-            store.write(mark(lost)), store.write(life.complete_with(lost, [new_image()], NOW_MS))
+            store.write(mark(lost)), store.write(attempt_writes.complete_with(lost, [new_image()], NOW_MS))
         )
         assert taken is not finished
         task = await found(store, lost.id)
@@ -135,10 +135,10 @@ async def test_a_takeover_and_the_late_finish_of_the_lost_worker_exclude_each_ot
 @pytest.mark.parametrize(
     ("state", "end"),
     [
-        (TaskState.COMPLETED, lambda task: life.complete_with(task, [new_image()], NOW_MS)),
+        (TaskState.COMPLETED, lambda task: attempt_writes.complete_with(task, [new_image()], NOW_MS)),
         (TaskState.FAILED, fail),
         (TaskState.FAILED, lambda task: life.end_lost(task, new_error(), NOW_MS)),
-        (TaskState.CANCELLED, lambda task: life.cancel_running(task, NOW_MS)),
+        (TaskState.CANCELLED, lambda task: attempt_writes.cancel_running(task, NOW_MS)),
         (TaskState.CANCELLED, lambda task: life.cancel_lost(task, NOW_MS)),
     ],
 )
@@ -152,10 +152,10 @@ async def test_a_terminal_state_never_changes(store: TaskStore, state: TaskState
     late: list[Write] = [life.expire(pending, NOW_MS), life.cancel_pending(pending, NOW_MS), mark(pending)]
     for seen in (first, second, ended):
         late += [
-            life.add_image(seen, new_image(1), NOW_MS),
-            life.add_failure(seen, 1, new_error(), NOW_MS),
-            life.complete(seen, NOW_MS),
-            life.cancel_running(seen, NOW_MS),
+            attempt_writes.add_image(seen, new_image(1), NOW_MS),
+            attempt_writes.add_failure(seen, 1, new_error(), NOW_MS),
+            attempt_writes.complete(seen, NOW_MS),
+            attempt_writes.cancel_running(seen, NOW_MS),
             life.cancel_lost(seen, NOW_MS),
             life.end_lost(seen, new_error(), NOW_MS),
             retry(seen),
@@ -179,8 +179,8 @@ async def test_a_waiting_task_ends_by_cancel_or_expiry(store: TaskStore) -> None
 async def test_a_sequence_that_fails_half_way_keeps_what_it_has(store: TaskStore) -> None:
     task = await kept(store, new_task(request=replace(new_task().request, sequence=True, max_images=4)))
     task = await do(store, mark(task))
-    task = await do(store, life.add_image(task, new_image(0), NOW_MS))
-    task = await do(store, life.add_failure(task, 1, new_error("Second."), NOW_MS))
+    task = await do(store, attempt_writes.add_image(task, new_image(0), NOW_MS))
+    task = await do(store, attempt_writes.add_failure(task, 1, new_error("Second."), NOW_MS))
     task = await do(store, fail(task))
     assert task.state is TaskState.COMPLETED
     assert task.images == {0: new_image(0)}

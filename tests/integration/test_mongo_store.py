@@ -13,10 +13,10 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import WriteError
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.errors import StoreUnavailable
-from server.domain.life import Write
 from server.domain.task import Task, TaskState
+from server.domain.writes import Write
 from server.ports import RequestIdRow
 from server.store.mongo import MongoTaskStore
 from server.store.mongo_client import DEFAULT_DATABASE, Database
@@ -260,7 +260,9 @@ async def test_a_batch_whose_answer_is_lost_tells_every_item_its_own_fate(
     proxy.lose_answers("update")
     writes = [mark(task) for task in waiting]
     writes += [mark(replace(task, state=TaskState.PENDING, attempt=0)) for task in taken]
-    writes += [life.add_image(task, new_image(n), NOW_MS) for task in (first, second) for n in range(2)]
+    writes += [
+        attempt_writes.add_image(task, new_image(n), NOW_MS) for task in (first, second) for n in range(2)
+    ]
     assert await asyncio.gather(*map(store.write, writes)) == [True] * 4 + [False] * 4 + [True] * 4
     for task in waiting:
         assert (await found(store, task.id)).revision == task.revision + 1
@@ -358,7 +360,7 @@ async def test_writes_to_one_task_do_not_hide_each_other_from_a_batch_with_a_los
 ) -> None:
     """They leave their tokens in the same place, and the loser makes the store look at it."""
     task, taken = await running(direct_store), await running(direct_store)
-    writes = [life.add_image(task, new_image(n), NOW_MS) for n in range(3)]
+    writes = [attempt_writes.add_image(task, new_image(n), NOW_MS) for n in range(3)]
     writes.insert(1, mark(replace(taken, state=TaskState.PENDING, attempt=0)))
     answers = await asyncio.gather(*map(direct_store.write, writes))
     assert answers == [True, False, True, True]
@@ -374,7 +376,7 @@ async def test_a_document_that_cannot_be_kept_fails_its_own_caller(direct_store:
 
 async def test_a_write_that_cannot_be_done_fails_its_own_caller(direct_store: MongoTaskStore) -> None:
     tasks = [await running(direct_store) for _ in range(3)]
-    writes = [life.complete(task, NOW_MS) for task in tasks]
+    writes = [attempt_writes.complete(task, NOW_MS) for task in tasks]
     writes[1] = replace(writes[1], set={"owner": "w", "owner.name": "w"})
     first, wrong, third = await asyncio.gather(*map(direct_store.write, writes), return_exceptions=True)
     assert (first, third) == (True, True)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, verdicts
+from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason, StoreUnavailable, TaskEnded, TaskError
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.domain.writes import Write
 from server.ports import now_ms
 from server.service.cancels import CANCEL_WAIT_S
 from tests.integration.service.desk import Desk
@@ -56,9 +56,9 @@ async def test_what_is_over_cannot_be_cancelled(desk: Desk, state: TaskState) ->
     task = await running(desk)
     error = TaskError(reason=Reason.PROVIDER_REJECTED, message="No.")
     end = (
-        life.complete(task, now_ms())
+        attempt_writes.complete(task, now_ms())
         if state is TaskState.COMPLETED
-        else life.fail(task, error, now_ms(), outcome=AttemptOutcome.REJECTED)
+        else attempt_writes.fail(task, error, now_ms(), outcome=AttemptOutcome.REJECTED)
     )
     await write(desk, end)
     before = await desk.tasks.get(task.id)
@@ -75,7 +75,7 @@ async def test_a_running_task_is_ended_by_its_worker(desk: Desk) -> None:
         asking = asyncio.create_task(desk.cancels.cancel(task.id))
         await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
         assert (await desk.tasks.get(task.id)).cancel_requested
-        await write(desk, life.cancel_running(task, now_ms()))
+        await write(desk, attempt_writes.cancel_running(task, now_ms()))
         await desk.real_queue.announce((task.id,))
         cancelled = await asking
     assert (cancelled.task.state, cancelled.sent) == (TaskState.CANCELLED, True)
@@ -88,7 +88,7 @@ async def test_a_worker_that_had_sent_nothing_says_so(desk: Desk) -> None:
         task = await running(desk)
         asking = asyncio.create_task(desk.cancels.cancel(task.id))
         await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
-        await write(desk, life.without_call(life.cancel_running(task, now_ms()), task))
+        await write(desk, attempt_writes.without_call(attempt_writes.cancel_running(task, now_ms()), task))
         await desk.real_queue.announce((task.id,))
         assert not (await asking).sent
 
@@ -117,7 +117,7 @@ async def test_a_task_that_its_worker_gives_back_meanwhile_ends(desk: Desk) -> N
 async def test_a_waiting_task_with_a_call_in_doubt_may_have_been_sent(desk: Desk) -> None:
     task = await running(desk)
     error = TaskError(reason=Reason.PROVIDER_TIMEOUT, message="No answer.", retryable=True)
-    back = life.retry(
+    back = attempt_writes.retry(
         task, error, now_ms(), outcome=AttemptOutcome.IN_DOUBT, delay_ms=60_000, counts=Counts()
     )
     await write(desk, back)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.admission import DraftReference
 from server.domain.errors import (
     Draining,
@@ -210,7 +210,7 @@ async def with_image(desk: Desk, *, caller: str = "ann") -> Task:
     task = await desk.submit(caller=caller)
     write, marked = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
     assert await desk.store.write(write)
-    assert await desk.store.write(life.complete_with(marked, [image()], now_ms()))
+    assert await desk.store.write(attempt_writes.complete_with(marked, [image()], now_ms()))
     return task
 
 

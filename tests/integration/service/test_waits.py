@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.task import TaskState
 from server.ports import now_ms
 from server.service import waits as waits_module
@@ -95,9 +95,9 @@ async def test_every_change_is_yielded_once(desk: Desk) -> None:
         _, marked = write = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
         steps = [
             write[0],
-            life.add_image(marked, image(0), now_ms()),
-            life.add_image(marked, image(1), now_ms()),
-            life.complete(marked, now_ms()),
+            attempt_writes.add_image(marked, image(0), now_ms()),
+            attempt_writes.add_image(marked, image(1), now_ms()),
+            attempt_writes.complete(marked, now_ms()),
         ]
         seen: list[tuple[TaskState, int]] = []
         async with asyncio.timeout(LONG_S):

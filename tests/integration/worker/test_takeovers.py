@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.domain import life, purchases
+from server.domain import attempt_writes, life, purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
 from server.providers.contract import Sent
@@ -36,7 +36,7 @@ async def die_in_mid_call(bench: Bench, task: Task, *, paid: bool = False, image
     assert await bench.store.write(write)
     for index in range(images):
         image = await store_image(bench.outputs, made(index), task_id=task.id, attempt=1, new_key=output_key)
-        assert await bench.store.write(life.add_image(marked, image, bench.now_ms()))
+        assert await bench.store.write(attempt_writes.add_image(marked, image, bench.now_ms()))
     return await bench.task(task.id)
 
 

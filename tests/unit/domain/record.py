@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.domain.life import Write
 from server.domain.task import Task
+from server.domain.writes import Write
 from server.store.documents import decode_task, encode_task, encode_write
 
 WRITER = "one-writer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.errors import Reason, TaskError
 from server.domain.task import AttemptOutcome, Call, CallState, Counts, StoredImage, Task
 from tests.fakes_store import make_task
@@ -78,7 +78,7 @@ def in_attempt(
         doubtful = running(record.task)
         record = Record(doubtful)
         record.after(
-            life.retry(
+            attempt_writes.retry(
                 doubtful,
                 error(),
                 NOW_MS,

@@ -12,10 +12,10 @@ from enum import Enum, auto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.domain import life, purchases, verdicts
-from server.domain.life import Write
+from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
 from server.domain.verdicts import MAX_LOST_WORKERS, Failure
+from server.domain.writes import Write
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, TTL_MS, error, image, pending, sequence
 
@@ -135,7 +135,7 @@ class History:
                     self.running.append(mine)
                 return
             case Event.IMAGE if missing and mine.images_wanted > 1:
-                self.write(life.add_image(mine, image(missing[0]), self.now_ms))
+                self.write(attempt_writes.add_image(mine, image(missing[0]), self.now_ms))
                 self.running.append(replace(mine, images={**mine.images, missing[0]: image(missing[0])}))
                 return
             case Event.IMAGE | Event.DONE:
@@ -173,7 +173,7 @@ class History:
         """The open call of the worker that goes by `mine` gets its receipt."""
         attempt = mine.attempts[mine.attempt]
         if attempt.calls and not attempt.calls[0].receipt:
-            write = life.add_receipt(mine, 0, "what it made", self.now_ms)
+            write = attempt_writes.add_receipt(mine, 0, "what it made", self.now_ms)
             call = replace(attempt.calls[0], state=CallState.DONE, receipt="what it made")
             attempts = {**mine.attempts, mine.attempt: replace(attempt, calls={0: call})}
             mine = replace(mine, attempts=attempts)
@@ -189,7 +189,7 @@ class History:
     def complete(self, mine: Task) -> None:
         """Everything that was missing is there."""
         images = [image(i) for i in mine.missing_images]
-        self.write(life.complete_with(mine, images, self.now_ms))
+        self.write(attempt_writes.complete_with(mine, images, self.now_ms))
 
     def write(self, write: Write) -> None:
         """Offer the write; a refused one changes nothing."""

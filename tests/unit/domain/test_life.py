@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, purchases, verdicts
+from server.domain import attempt_writes, life, purchases, verdicts, writes
 from server.domain.errors import Reason
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.domain.writes import Write
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, error, image, pending, running, sequence, with_call, without_calls
 from tests.unit.domain.writes import LATER_MS, fail, mark, retry
@@ -79,11 +79,11 @@ def test_a_worker_lost_without_a_paid_call_is_counted(lost: Task, outcome: Attem
 def test_images_of_a_sequence_are_seen_one_by_one() -> None:
     record = Record(sequence(3))
     record.after(life.mark(record.task, worker="w", provider="ark", paid=True, now_ms=NOW_MS)[0])
-    after = record.after(life.add_image(record.task, image(2), LATER_MS))
+    after = record.after(attempt_writes.add_image(record.task, image(2), LATER_MS))
     assert (after.state, list(after.images)) == (TaskState.PROCESSING, [2])
-    after = record.after(life.add_failure(after, 0, error(), LATER_MS))
+    after = record.after(attempt_writes.add_failure(after, 0, error(), LATER_MS))
     assert (after.state, list(after.failures)) == (TaskState.PROCESSING, [0])
-    after = record.after(life.complete_with(after, [image(1)], LATER_MS))
+    after = record.after(attempt_writes.complete_with(after, [image(1)], LATER_MS))
     assert (after.state, list(after.images), list(after.failures)) == (TaskState.COMPLETED, [1, 2], [0])
     assert after.attempts[1].outcome is AttemptOutcome.SUCCEEDED
     assert after.attempts[1].paid
@@ -94,8 +94,8 @@ def test_images_of_a_sequence_are_seen_one_by_one() -> None:
 def test_a_failure_with_an_image_completes_and_marks_the_missing_ones(step: str) -> None:
     task = running(sequence(4))
     record = Record(task)
-    record.after(life.add_image(task, image(1), NOW_MS))
-    record.after(life.add_failure(task, 0, error(Reason.CONTENT_POLICY_OUTPUT), NOW_MS))
+    record.after(attempt_writes.add_image(task, image(1), NOW_MS))
+    record.after(attempt_writes.add_failure(task, 0, error(Reason.CONTENT_POLICY_OUTPUT), NOW_MS))
     cause = error(Reason.OUTCOME_UNKNOWN)
     write = fail(record.task, cause) if step == "fail" else life.end_lost(record.task, cause, LATER_MS)
     after = record.after(write)
@@ -124,7 +124,7 @@ def test_a_failure_without_any_image_fails(step: str) -> None:
 )
 def test_the_end_of_an_attempt_closes_its_open_calls(outcome: AttemptOutcome, call: CallState) -> None:
     task = with_call(running(), 1, CallState.DONE)
-    after = Record(task).after(life.fail(task, error(), LATER_MS, outcome=outcome))
+    after = Record(task).after(attempt_writes.fail(task, error(), LATER_MS, outcome=outcome))
     assert [c.state for c in after.attempts[1].calls.values()] == [call, CallState.DONE]
     assert (after.attempts[1].outcome, after.attempts[1].error) == (outcome, error())
 
@@ -133,7 +133,7 @@ def test_the_end_of_an_attempt_closes_its_open_calls(outcome: AttemptOutcome, ca
     "ended",
     [
         pytest.param(life.cancel_pending(pending(), LATER_MS), id="waiting"),
-        pytest.param(life.cancel_running(running(), LATER_MS), id="running"),
+        pytest.param(attempt_writes.cancel_running(running(), LATER_MS), id="running"),
         pytest.param(life.cancel_lost(running(), LATER_MS), id="lost"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_retry_waits_its_delay(delay_ms: int, not_before_ms: int) -> None:
 
 def test_a_give_back_removes_the_call_rows_and_keeps_the_attempt() -> None:
     task = with_call(running(), 1, CallState.OPEN)
-    after = Record(task).after(life.without_call(retry(task), task))
+    after = Record(task).after(attempt_writes.without_call(retry(task), task))
     assert after.attempts[1].calls == {}
     assert after.attempts[1].outcome is AttemptOutcome.NOT_SENT
     assert purchases.paid_or_open_calls(after) == 0
@@ -183,10 +183,12 @@ def test_a_give_back_leaves_the_calls_of_other_attempts() -> None:
     first = running()
     record = Record(first)
     record.after(
-        life.retry(first, error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT, delay_ms=0, counts=Counts())
+        attempt_writes.retry(
+            first, error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT, delay_ms=0, counts=Counts()
+        )
     )
     second = record.after(mark(record.task))
-    after = record.after(life.without_call(retry(second), second))
+    after = record.after(attempt_writes.without_call(retry(second), second))
     assert [c.state for c in after.attempts[1].calls.values()] == [CallState.IN_DOUBT]
     assert after.attempts[2].calls == {}
     assert purchases.paid_or_open_calls(after) == 1
@@ -196,10 +198,12 @@ def test_a_wait_leaves_no_attempt_and_keeps_the_fence() -> None:
     """The number stays used: a worker that is still at it under that number changes nothing."""
     task = running()
     record = Record(task)
-    after = record.after(life.without_attempt(life.without_call(retry(task, delay_ms=7), task), task))
+    after = record.after(
+        attempt_writes.without_attempt(attempt_writes.without_call(retry(task, delay_ms=7), task), task)
+    )
     assert (after.state, after.attempt, after.attempts) == (TaskState.PENDING, 1, {})
     assert after.not_before_ms == LATER_MS + 7
-    assert not record.write(life.complete(task, LATER_MS))
+    assert not record.write(attempt_writes.complete(task, LATER_MS))
     again = record.after(mark(record.task))
     assert (again.attempt, list(again.attempts)) == (2, [2])
 
@@ -215,7 +219,7 @@ def test_a_waiting_task_that_cannot_be_tried_keeps_its_images(images: int) -> No
 
 def test_whatever_ends_an_attempt_keeps_its_images() -> None:
     task = running(sequence(2))
-    after = Record(task).after(life.with_images(retry(task), [image(1)]))
+    after = Record(task).after(writes.with_images(retry(task), [image(1)]))
     assert (after.state, list(after.images)) == (TaskState.PENDING, [1])
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain import life, verdicts
-from server.domain.life import Write
+from server.domain import attempt_writes, life, verdicts, writes
 from server.domain.task import Task, TaskState
+from server.domain.writes import Write
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, error, image, pending, running
 from tests.unit.domain.writes import LATER_MS, fail, mark, retry
@@ -24,16 +24,16 @@ RUNNING: dict[str, Callable[[Task], Write]] = {
     "take over": mark,
     "end lost": lambda t: life.end_lost(t, error(), LATER_MS),
     "cancel lost": lambda t: life.cancel_lost(t, LATER_MS),
-    "add image": lambda t: life.add_image(t, image(), LATER_MS),
-    "add failure": lambda t: life.add_failure(t, 0, error(), LATER_MS),
-    "complete": lambda t: life.complete(t, LATER_MS),
-    "complete with": lambda t: life.complete_with(t, [image()], LATER_MS),
+    "add image": lambda t: attempt_writes.add_image(t, image(), LATER_MS),
+    "add failure": lambda t: attempt_writes.add_failure(t, 0, error(), LATER_MS),
+    "complete": lambda t: attempt_writes.complete(t, LATER_MS),
+    "complete with": lambda t: attempt_writes.complete_with(t, [image()], LATER_MS),
     "fail": fail,
-    "cancel": lambda t: life.cancel_running(t, LATER_MS),
+    "cancel": lambda t: attempt_writes.cancel_running(t, LATER_MS),
     "retry": retry,
-    "retry without call": lambda t: life.without_call(retry(t), t),
-    "wait": lambda t: life.without_attempt(retry(t), t),
-    "retry with images": lambda t: life.with_images(retry(t), [image()]),
+    "retry without call": lambda t: attempt_writes.without_call(retry(t), t),
+    "wait": lambda t: attempt_writes.without_attempt(retry(t), t),
+    "retry with images": lambda t: writes.with_images(retry(t), [image()]),
     "drain": lambda t: verdicts.after_drain(t, LATER_MS),
 }
 ALL = [pytest.param(pending(), step, id=f"waiting-{name}") for name, step in WAITING.items()] + [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from server.domain import life
+from server.domain import attempt_writes, life
 from server.domain.errors import TaskError
-from server.domain.life import Write
 from server.domain.task import AttemptOutcome, Counts, Task
+from server.domain.writes import Write
 from tests.unit.domain.tasks import NOW_MS, error
 
 LATER_MS = NOW_MS + 5_000
@@ -18,7 +18,7 @@ def mark(task: Task) -> Write:
 
 def retry(task: Task, *, delay_ms: int = 0) -> Write:
     """Back to waiting after a call that was not sent."""
-    return life.retry(
+    return attempt_writes.retry(
         task,
         error(),
         LATER_MS,
@@ -30,4 +30,4 @@ def retry(task: Task, *, delay_ms: int = 0) -> Write:
 
 def fail(task: Task, failure: TaskError | None = None) -> Write:
     """The end of a call that was refused."""
-    return life.fail(task, failure or error(), LATER_MS, outcome=AttemptOutcome.REJECTED)
+    return attempt_writes.fail(task, failure or error(), LATER_MS, outcome=AttemptOutcome.REJECTED)

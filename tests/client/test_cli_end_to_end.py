@@ -23,6 +23,9 @@ from tests.stack import ServiceProcess
 SMALL = ("-m", "local-canvas", "-s", "256x192")
 
 
+pytestmark = pytest.mark.xdist_group("cli-end-to-end")  # one service for all
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     directory = tmp_path_factory.mktemp("service")

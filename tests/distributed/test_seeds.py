@@ -56,6 +56,9 @@ BODIES: list[dict[str, Any]] = [
 """Bodies of image tasks, pasted as requests."""
 
 
+pytestmark = pytest.mark.xdist_group("seeds")  # one service for all
+
+
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceProcess]:
     with running_stack() as stack:

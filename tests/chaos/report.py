@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +88,8 @@ def markdown(results: Sequence[Result], *, command: str, store: str, seed: int, 
         f"# Kill matrix, {datetime.now(UTC):%Y-%m-%d}",
         "",
         f"`{command}`: store {store}, seed {seed}{', short form' if short else ''}, "
-        f"{took_s / 60:.0f} minutes.",
-        f"Python {platform.python_version()}, {versions}.",
+        f"{took_s / 60:.1f} minutes.",
+        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

@@ -38,6 +38,8 @@ class WorkerRow:
     id: str
     beat: int
     lost: bool
+    slots: int = 0
+    """How many tasks it runs at once; 0 = it did not say."""
 
 
 class TaskStore(Protocol):
@@ -82,7 +84,7 @@ class TaskStore(Protocol):
         """The row bound to the key, or None."""
         ...
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int) -> None:
+    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
         """Add the row of a worker that is about to claim: beat 0, not lost."""
         ...
 

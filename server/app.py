@@ -147,7 +147,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
         local = LocalProvider()
         stack.push_async_callback(local.aclose)
         providers: dict[str, Provider] = {local.name: local}
-        beat = Beat(parts.store, lease_s=lease_s)
+        beat = Beat(parts.store, lease_s=lease_s, slots=settings.worker_concurrency)
+        observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         execution = Execution(
             store=parts.store,
             queue=parts.queue,
@@ -171,9 +172,9 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             concurrency=settings.worker_concurrency,
             lease_s=lease_s,
             metrics=parts.metrics,
+            live_slots=lambda: observer.live_slots,
         )
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
-        observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         await check(parts)
         if not await _before(stop, beat.register()):
             raise StoppedWhileStarting

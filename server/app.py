@@ -173,7 +173,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
         )
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
-        beat = Beat(parts.store, lease_s=lease_s)
+        beat = Beat(parts.store, lease_s=lease_s, slots=settings.worker_concurrency)
+        observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         execution = Execution(
             store=parts.store,
             queue=parts.queue,
@@ -199,10 +200,10 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             lease_s=lease_s,
             cancels=parts.store.cancel_requested,
             metrics=parts.metrics,
+            live_slots=lambda: observer.live_slots,
         )
         cancels = RedisTaskEvents(settings.redis_url, of="cancels")
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
-        observer = Observer(parts.store, lease_s=lease_s, metrics=parts.metrics)
         await check(parts)
         if not await _before(stop, beat.register()):
             raise StoppedWhileStarting

@@ -38,6 +38,8 @@ class WorkerRow:
     id: str
     beat: int
     lost: bool
+    slots: int = 0
+    """How many tasks it runs at once; 0 = it did not say."""
 
 
 class TaskStore(Protocol):
@@ -86,7 +88,7 @@ class TaskStore(Protocol):
         """The row bound to the key, or None."""
         ...
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int) -> None:
+    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
         """Add the row of a worker that is about to claim: beat 0, not lost."""
         ...
 
@@ -126,7 +128,7 @@ class Entry:
     pool: str
     priority: Priority
     caller: str
-    """The caller in full; the queue keeps 11 characters of its hash."""
+    """Whom it counts for (`Task.queue_caller`), in full; the queue keeps 11 characters of its hash."""
     delay_ms: int = 0
     """How long it is not yet due; 0 = ready now."""
     lane: str = ""
@@ -147,6 +149,8 @@ class Pool:
 
     code: str
     lanes: tuple[Lane, ...]
+    most: int | None = None
+    """Most of its tasks that one claim takes; None: as many as there are free slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,8 @@ class Claimed:
 
     task_id: str
     lane: str
+    pool: str
+    """The code of the pool it waited in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +221,13 @@ class SubmitQueue(Protocol):
 class WorkQueue(SubmitQueue, Protocol):
     """The queue as a worker sees it: leases are hints, the store's attempt number decides."""
 
-    async def claim(self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int) -> Claims:
-        """Take up to `free` ready tasks under a lease, weighted over priorities, round robin over callers."""
+    async def claim(
+        self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int, caller_cap: int = 0
+    ) -> Claims:
+        """Take up to `free` ready tasks under a lease, weighted over priorities, round robin over callers.
+
+        A caller that holds `caller_cap` leases, over all workers and pools, is passed; 0 = no cap.
+        """
         ...
 
     async def finish(self, *, worker: str, task_ids: Sequence[str]) -> None:

@@ -90,6 +90,7 @@ def _live(task: Task) -> LiveTask:
     return LiveTask(
         id=task.id,
         caller=task.caller,
+        user_id=task.user_id,
         state=task.state,
         priority=task.priority,
         pool=task.pool,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.domain.errors import TaskError
+from server.domain.fairness import queue_caller
 from server.domain.request import ImageRequest
 
 
@@ -187,6 +188,11 @@ class Task:
         """The wanted images, by index, that are neither stored nor failed for good."""
         return tuple(i for i in range(self.images_wanted) if i not in self.images and i not in self.failures)
 
+    @property
+    def queue_caller(self) -> str:
+        """Whom the queue counts it for, when it shares its room among callers."""
+        return queue_caller(user_id=self.user_id, caller=self.caller)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveTask:
@@ -194,9 +200,15 @@ class LiveTask:
 
     id: str
     caller: str
+    user_id: str
     state: TaskState
     priority: Priority
     pool: str
     owner: str
     not_before_ms: int
     ttl_time_ms: int
+
+    @property
+    def queue_caller(self) -> str:
+        """As of `Task`."""
+        return queue_caller(user_id=self.user_id, caller=self.caller)

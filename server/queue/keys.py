@@ -8,11 +8,19 @@ another. `jobs` keeps for each id one string (the same layout is written down in
 
     r<line>                    ready: an id in the list `q:<line>` that counts
     d<line>                    delayed: in `delayed` until it is due
-    l<line><token><lane>       leased: in `leases` until its lease is over, one call counted in `load`
+    l<line><token><lane>       leased: in `leases` until its lease is over, and counted in `load`
 
 An id is in `jobs` until the task store says that its task is over. A list entry whose id is not `r` with
 the same line is dead, and a claim skips it: so nothing is ever searched for in a list, and an id that
 stands in a list twice does no harm.
+
+`load` counts every lease for its lane (field `l` + lane) and for its caller (`c` + the 11 characters): the
+first letter keeps the two apart, whatever a lane is called.
+
+A line that is not empty stands in its ring, or is parked: a claim that finds the caller at its cap takes the
+caller out of the ring and writes the ring (pool and priority) into `park:<caller>`. The end of any lease of
+the caller brings all its rings back; so does a claim with a higher cap. A parked caller holds at least one
+lease, and every lease ends: nobody is parked for good.
 """
 
 from __future__ import annotations
@@ -56,7 +64,7 @@ SCRIPT_KEYS = (
         name="load",
         type="HASH",
         writer="the scripts that add or remove a lease, in the same step",
-        meaning="lane → leases that hold room in it; the empty lane counts leases whose lane is not known",
+        meaning="l + lane → leases that hold room in it ('l' alone: lane not known); c + caller → its leases",
     ),
     KeyKind(name="turn", type="STRING", writer="claim", meaning="the wheel's next turn, 0-9", stays=True),
     KeyKind(
@@ -76,6 +84,12 @@ SCRIPT_KEYS = (
     KeyKind(name="ring:c", type="LIST", writer="as jobs", meaning="pools with ready CRITICAL work"),
     KeyKind(name="ring:d", type="LIST", writer="as jobs", meaning="pools with ready DEFAULT work"),
     KeyKind(name="ring:l", type="LIST", writer="as jobs", meaning="pools with ready LOW work"),
+    KeyKind(
+        name="parked",
+        type="ZSET",
+        writer="claim; the scripts that remove a lease",
+        meaning="callers with a park list → when a claim last found them at their cap, ms",
+    ),
 )
 """The keys that every script is given, in the order in which `lua/prelude.lua` binds them."""
 
@@ -84,7 +98,13 @@ OTHER_KEYS = (
         name="ring:<pool><priority>",
         type="LIST",
         writer="as jobs; its name is built in the scripts",
-        meaning="callers with ready work, the next one first",
+        meaning="callers with ready work, the next one first; but for those that are parked",
+    ),
+    KeyKind(
+        name="park:<caller>",
+        type="LIST",
+        writer="as parked; its name is built in the scripts",
+        meaning="rings (pool and priority) that a claim took the caller out of, for it was at its cap",
     ),
     KeyKind(
         name="q:<pool><priority><caller>",

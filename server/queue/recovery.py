@@ -117,11 +117,13 @@ class Recovery:
     async def reset(self) -> None:
         """Drop what is queued, marker included, so that it is rebuilt from the store as after a flush.
 
-        The order keeps each moment between harmless: without its rings a line is not claimed from, and a
-        line that is gone leaves at worst a caller in a ring, whom a claim drops. `jobs` goes last.
+        The order keeps each moment between harmless: without its ring a line is not claimed from, and a line
+        that is gone leaves at worst a caller in a ring, or parked, whom claims drop. What says where a line
+        stands goes before the line: a line that is left alone would never be found. `jobs` goes last.
         """
         with translated():
-            for family in ("ring:*", "q:*"):
+            await self._client.unlink(self._keys.named("parked"))
+            for family in ("ring:*", "park:*", "q:*"):
                 cursor = 0
                 while True:
                     cursor, found = await self._client.scan(

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from server.ports import Held, Pool
+from server.ports import Claimed, Held, Pool
 from server.queue.keys import Job, QueueKeys
 
 _HELD = {1: Held.MINE, 0: Held.NOT_MINE, -1: Held.MISSING}
@@ -74,8 +74,10 @@ class Survey:
     jobs: int
     leases: int
     delayed: int
-    load: int
-    """Sum over all lanes."""
+    lanes: int
+    """Leases counted for lanes: sum over all of them."""
+    callers: int
+    """Leases counted for callers."""
     entries: int
     """Ids in the lines that were walked, dead ones included."""
     lines: int
@@ -90,7 +92,7 @@ class Survey:
         places = self.leases + self.delayed
         return (
             places <= self.jobs
-            and self.load == self.leases
+            and self.lanes == self.callers == self.leases
             and (not self.complete or self.jobs <= places + self.entries)
         )
 
@@ -134,16 +136,28 @@ class Scripts:
         return int(await self._run("enqueue", *_placed(entries)))
 
     async def claim(
-        self, *, token: str, free: int, lease_ms: int, pools: Sequence[Pool], most_skips: int, most_due: int
-    ) -> tuple[int, list[tuple[str, str]]]:
-        """In how many ms to come back (-1 = nothing waits for a time), and the (id, lane) pairs taken."""
-        arguments: list[Argument] = [token, free, lease_ms, most_skips, most_due]
+        self,
+        *,
+        token: str,
+        free: int,
+        lease_ms: int,
+        cap: int,
+        pools: Sequence[Pool],
+        most_skips: int,
+        most_due: int,
+        most_parked: int,
+    ) -> tuple[int, list[Claimed]]:
+        """In how many ms to come back (-1 = nothing waits for a time), and what was taken."""
+        arguments: list[Argument] = [token, free, lease_ms, cap, most_skips, most_due, most_parked]
         for pool in pools:
-            arguments += [pool.code, len(pool.lanes)]
+            arguments += [pool.code, free if pool.most is None else pool.most, len(pool.lanes)]
             for lane in pool.lanes:
                 arguments += [lane.name, lane.limit]
-        reply = await self._run("claim", *arguments)
-        return int(reply[0]), list(zip(reply[1::2], reply[2::2], strict=True))
+        due_ms, *taken = await self._run("claim", *arguments)
+        return int(due_ms), [
+            Claimed(task_id=task_id, lane=lane, pool=pool)
+            for task_id, lane, pool in zip(taken[::3], taken[1::3], taken[2::3], strict=True)
+        ]
 
     async def finish(self, *, token: str, task_ids: Sequence[str]) -> list[Held]:
         """Take out what this token holds."""
@@ -213,12 +227,14 @@ class Scripts:
 
     async def survey(self, *, most_lines: int) -> Survey:
         """Count, and walk up to so many lines."""
-        jobs, leases, delayed, load, entries, lines, complete, oldest = await self._run("survey", most_lines)
+        reply = await self._run("survey", most_lines)
+        jobs, leases, delayed, lanes, callers, entries, lines, complete, oldest = reply
         return Survey(
             jobs=jobs,
             leases=leases,
             delayed=delayed,
-            load=load,
+            lanes=lanes,
+            callers=callers,
             entries=entries,
             lines=lines,
             complete=bool(complete),

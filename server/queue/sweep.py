@@ -215,7 +215,7 @@ def first_id(time_ms: int) -> str:
 
 
 def _line(task: LiveTask) -> str:
-    return line_of(pool=task.pool, priority=task.priority, caller=task.caller)
+    return line_of(pool=task.pool, priority=task.priority, caller=task.queue_caller)
 
 
 def _place(task: LiveTask, now: int) -> Ready | Owned:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ulid import ULID
 
-from server.ports import Claimed, Claims, Entry, Pool, QueueStats, QueueUnavailable, now_ms
+from server.ports import Claims, Entry, Pool, QueueStats, QueueUnavailable, now_ms
 from server.queue.connection import check_server, open_client, translated
 from server.queue.keys import DEFAULT_PREFIX, QueueKeys, line_of, token_of
 from server.queue.recovery import Recovery
@@ -21,6 +21,7 @@ BATCH = 500
 
 MOST_SKIPS = 100
 MOST_DUE = 100
+MOST_PARKED = 10
 MOST_SURVEYED_LINES = 1_000
 
 LONGEST_BLOCK_S = 2.0
@@ -105,23 +106,24 @@ class RedisTaskQueue:
 
     # --- workers ------------------------------------------------------------------------------------
 
-    async def claim(self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int) -> Claims:
+    async def claim(
+        self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int, caller_cap: int = 0
+    ) -> Claims:
         """See WorkQueue. At most `BATCH` tasks at a time."""
         if free < 1:
             return Claims(tasks=(), next_due_ms=None)
         with translated():
-            next_due_ms, pairs = await self._scripts.claim(
+            next_due_ms, tasks = await self._scripts.claim(
                 token=token_of(worker),
                 free=min(free, BATCH),
                 lease_ms=lease_ms,
+                cap=caller_cap,
                 pools=pools,
                 most_skips=MOST_SKIPS,
                 most_due=MOST_DUE,
+                most_parked=MOST_PARKED,
             )
-        return Claims(
-            tasks=[Claimed(task_id=task_id, lane=lane) for task_id, lane in pairs],
-            next_due_ms=None if next_due_ms < 0 else next_due_ms,
-        )
+        return Claims(tasks=tasks, next_due_ms=None if next_due_ms < 0 else next_due_ms)
 
     async def finish(self, *, worker: str, task_ids: Sequence[str]) -> None:
         """See WorkQueue."""

@@ -33,7 +33,12 @@ class Line:
 
     @property
     def depth(self) -> int:
-        """Tasks in the queue: its last known depth and what was put in line since."""
+        """Tasks in the queue: its last known depth and what was put in line here since.
+
+        What other processes accept shows at the next reading, a second later. So a limit on it is passed by
+        no more than they accept in that second, and each of them by itself keeps to the limit: however fast
+        they are, no more than processes times the limit wait, and the submits under way at that moment.
+        """
         return self._depth
 
     def put(self, entry: Entry) -> None:

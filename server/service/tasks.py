@@ -148,7 +148,9 @@ class TaskService:
         else:  # another submit of the same request_id was first
             task = await self.get(task.id)
         if not task.state.terminal:
-            self._line.put(Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller))
+            self._line.put(
+                Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)
+            )
         return task
 
     async def _inserted(self, task: Task, *, repeatable: bool) -> bool:

@@ -38,7 +38,7 @@ from server.store.fields import (
 INSERT_SLOT = "new"
 """The slot of `tokens` that holds the token of the insert."""
 
-LIVE_FIELDS = ("caller", "state", "priority", "pool", "owner", "not_before_ms", "ttl_time_ms")
+LIVE_FIELDS = ("caller", "user_id", "state", "priority", "pool", "owner", "not_before_ms", "ttl_time_ms")
 """What `decode_live` needs beside `_id`: the projection of a page of live tasks."""
 
 # Calling an enum class costs several times a dict look-up, and GetTask does a dozen of them.
@@ -177,6 +177,7 @@ def decode_live(document: Mapping[str, Any]) -> LiveTask:
     return LiveTask(
         id=document["_id"],
         caller=document["caller"],
+        user_id=document.get("user_id") or "",
         state=_STATES[document["state"]],
         priority=_PRIORITIES[document["priority"]],
         pool=document["pool"],

@@ -151,9 +151,9 @@ class MongoTaskStore:
 
     # --- workers ---
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int) -> None:
+    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
         """See TaskStore."""
-        row = {"_id": worker_id, "host": host, "pid": pid, "beat": 0, "lost": False}
+        row = {"_id": worker_id, "host": host, "pid": pid, "slots": slots, "beat": 0, "lost": False}
         try:
             await self._send_twice(lambda: self._workers.insert_one(row))
         except DuplicateKeyError:
@@ -167,8 +167,11 @@ class MongoTaskStore:
 
     async def workers(self) -> Sequence[WorkerRow]:
         """See TaskStore."""
-        rows = await self._run(self._workers.find({}, ["beat", "lost"], sort=[("_id", 1)]).to_list)
-        return [WorkerRow(id=row["_id"], beat=row["beat"], lost=row["lost"]) for row in rows]
+        rows = await self._run(self._workers.find({}, ["beat", "lost", "slots"], sort=[("_id", 1)]).to_list)
+        return [
+            WorkerRow(id=row["_id"], beat=row["beat"], lost=row["lost"], slots=row.get("slots") or 0)
+            for row in rows
+        ]
 
     async def declare_lost(self, worker_id: str, *, beat: int) -> bool:
         """See TaskStore."""

@@ -67,11 +67,13 @@ SELECT json_group_array(json_array(id, json_extract(doc, {fields}))) FROM (
 _LIVE_PATHS = ", ".join(f"'$.{name}'" for name in LIVE_FIELDS)
 _CLAIM_REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _SELECT_REQUEST_ID = "SELECT task_id, fingerprint FROM request_ids WHERE key = ?"
-_ADD_WORKER = "INSERT INTO workers VALUES (?, ?, ?, 0, 0) ON CONFLICT (id) DO NOTHING"
+_ADD_WORKER = """
+INSERT INTO workers (id, host, pid, slots, beat, lost) VALUES (?, ?, ?, ?, 0, 0)
+ON CONFLICT (id) DO NOTHING"""
 _BEAT = "UPDATE workers SET beat = beat + 1 WHERE id = ? AND lost = 0"
 _DECLARE_LOST = "UPDATE workers SET lost = 1 WHERE id = ? AND beat = ? AND lost = 0"
 _REMOVE_WORKER = "DELETE FROM workers WHERE id = ?"
-_SELECT_WORKERS = "SELECT id, beat, lost FROM workers ORDER BY id"
+_SELECT_WORKERS = "SELECT id, beat, lost, slots FROM workers ORDER BY id"
 
 
 class SqliteTaskStore:
@@ -174,9 +176,9 @@ class SqliteTaskStore:
 
     # --- workers ---
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int) -> None:
+    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
         """See TaskStore."""
-        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid)))
+        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid, slots)))
 
     async def beat(self, worker_id: str) -> bool:
         """See TaskStore."""
@@ -187,7 +189,10 @@ class SqliteTaskStore:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_WORKERS).fetchall(), timeout_s=self._timeout_s
         )
-        return [WorkerRow(id=worker_id, beat=beat, lost=bool(lost)) for worker_id, beat, lost in rows]
+        return [
+            WorkerRow(id=worker_id, beat=beat, lost=bool(lost), slots=slots)
+            for worker_id, beat, lost, slots in rows
+        ]
 
     async def declare_lost(self, worker_id: str, *, beat: int) -> bool:
         """See TaskStore."""

@@ -23,7 +23,7 @@ Synchronous = Literal["NORMAL", "FULL"]
 MIN_SQLITE = (3, 38, 0)
 APPLICATION_ID = 0x494D4731
 """Marks a file as ours in its header: `IMG1`."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = (
     # The document is the whole truth about a task; `state` and `attempt` repeat it in columns, because
@@ -45,9 +45,12 @@ _SCHEMA = (
         host TEXT NOT NULL,
         pid INTEGER NOT NULL,
         beat INTEGER NOT NULL,
-        lost INTEGER NOT NULL
+        lost INTEGER NOT NULL,
+        slots INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID""",
 )
+_MIGRATIONS = {2: ("ALTER TABLE workers ADD COLUMN slots INTEGER NOT NULL DEFAULT 0",)}
+"""By the version they lead to: what makes a file of the version before it one of that version."""
 
 # These say that a statement or its data is wrong, which no other moment would mend.
 _OUR_FAULT = frozenset(
@@ -71,7 +74,7 @@ class IncompatibleStore(Exception):
 
 
 def prepare(path: Path, *, timeout_s: float) -> None:
-    """Make the file and its schema unless they exist; many processes may do so at once.
+    """Make the file and its schema, or bring an older file up to date; many processes may do so at once.
 
     Raises IncompatibleStore, and StoreUnavailable when the file cannot be opened or is locked too long.
     """
@@ -101,6 +104,11 @@ def prepare(path: Path, *, timeout_s: float) -> None:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        else:
+            for step in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in _MIGRATIONS[step]:
+                    connection.execute(statement)
+        if version < SCHEMA_VERSION:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:

@@ -33,9 +33,10 @@ class Beat:
     fenced by the store and may already be somebody else's.
     """
 
-    def __init__(self, store: TaskStore, *, lease_s: float) -> None:
+    def __init__(self, store: TaskStore, *, lease_s: float, slots: int = 0) -> None:
         self._store = store
         self._lease_s = lease_s
+        self._slots = slots
         self._acknowledged = 0.0
         self._log = structlog.get_logger(__name__)
         self.id = ""
@@ -50,7 +51,9 @@ class Beat:
         while True:
             sent, new_id = time.monotonic(), new_worker_id()
             try:
-                await self._store.register_worker(new_id, host=socket.gethostname(), pid=os.getpid())
+                await self._store.register_worker(
+                    new_id, host=socket.gethostname(), pid=os.getpid(), slots=self._slots
+                )
             except StoreUnavailable as error:
                 self._log.warning("cannot register with the store yet", error=str(error))
                 await asyncio.sleep(self._lease_s / 3)
@@ -84,7 +87,7 @@ class Beat:
 
 
 class Observer:
-    """Watches everybody's beats and declares lost who stands still.
+    """Watches everybody's beats and declares lost who stands still; adds up the slots of the others.
 
     The same beat in four successful reads a third of a lease apart is a verdict. A failed read, or a gap of
     more than two thirds of a lease between reads, starts the window again: then it may have been the store,
@@ -106,6 +109,8 @@ class Observer:
         self._seen: dict[str, tuple[int, int]] = {}
         self._last_read = 0.0
         self._lost_since: dict[str, float] = {}
+        self.live_slots = 0
+        """Slots of all workers that were not lost when they were last read; 0 before the first read."""
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> None:
@@ -118,6 +123,7 @@ class Observer:
         """Read once; the ids of workers declared lost by it."""
         try:
             rows = await self._store.workers()
+            self.live_slots = sum(row.slots for row in rows if not row.lost)
             now = self._clock()
             if now - self._last_read > self._lease_s * 2 / 3:
                 self._seen.clear()

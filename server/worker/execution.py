@@ -277,4 +277,4 @@ class Execution:
 
 
 def _entry(task: Task) -> Entry:
-    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller)
+    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from server.domain.errors import StoreUnavailable
+from server.domain.fairness import caller_cap, pool_limit
 from server.domain.routing import pool_code
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, Lane, Pool, QueueUnavailable, WorkQueue
@@ -22,6 +24,9 @@ IDLE_WAIT_S = 2.0
 CANCEL_S = 10.0
 """What a cancelled task has to record its attempt."""
 REDIS_RETRY_S = 0.5
+HELD_BACK_S = 0.05
+"""A worker that has its fill of one pool looks so often for work of the others. It takes no wake-up: that may
+be for work which only somebody else can take."""
 
 
 @dataclass(slots=True)
@@ -30,6 +35,7 @@ class _Held:
 
     worker: str
     """The id it was claimed under: after a verdict the process goes on under another one."""
+    pool: str
     work: asyncio.Task[None]
     cancel: Cancel
     entry: Entry | None = None
@@ -61,7 +67,9 @@ class WorkerPool:
         lease_s: float,
         cancels: Callable[[Sequence[str]], Awaitable[Collection[str]]],
         metrics: Metrics,
+        live_slots: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`live_slots` says how many slots all workers have, as far as known; never less than these."""
         self._queue = queue
         self._execution = execution
         self._beat = beat
@@ -70,6 +78,7 @@ class WorkerPool:
         self._lease_s = lease_s
         self._cancels = cancels
         self._metrics = metrics
+        self._live_slots = live_slots
         self._held: dict[str, _Held] = {}
         self._slot_free = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -113,27 +122,51 @@ class WorkerPool:
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
+            self._slot_free.clear()
             free = self._concurrency - len(self._held)
             if free <= 0:
-                self._slot_free.clear()
                 await self._slot_free.wait()
                 continue
             if not self._beat.fresh:
                 await self._pause(self._lease_s / 6)
                 continue
             worker = self._beat.id
+            pools = self._open_pools()
             try:
                 claims = await self._queue.claim(
-                    worker=worker, free=free, pools=self._pools, lease_ms=round(self._lease_s * 1000)
+                    worker=worker,
+                    free=free,
+                    pools=pools,
+                    lease_ms=round(self._lease_s * 1000),
+                    caller_cap=caller_cap(max(self._concurrency, self._live_slots())),
                 )
                 for claimed in claims.tasks:
                     self._start(claimed, worker)
                 if not claims.tasks and not self._stopping.is_set():
                     due_s = IDLE_WAIT_S if claims.next_due_ms is None else claims.next_due_ms / 1000
-                    await self._wait_for_work(min(IDLE_WAIT_S, max(0.001, due_s)))
+                    if len(pools) < len(self._pools):
+                        await self._wait_for_slot(min(HELD_BACK_S, max(0.001, due_s)))
+                    else:
+                        await self._wait_for_work(min(IDLE_WAIT_S, max(0.001, due_s)))
             except QueueUnavailable as error:
                 self._log.warning("Redis is away; nothing can be claimed", error=str(error))
                 await self._pause(REDIS_RETRY_S)
+
+    def _open_pools(self) -> list[Pool]:
+        """The pools that this worker has not its fill of, and how much more it takes of each."""
+        limit = pool_limit(self._concurrency, pools=len(self._pools))
+        busy = Counter(held.pool for held in self._held.values())
+        return [
+            replace(pool, most=limit - busy[pool.code]) for pool in self._pools if busy[pool.code] < limit
+        ]
+
+    async def _wait_for_slot(self, timeout_s: float) -> None:
+        """Until a task held here ends, the time is over, or a stop is asked for."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._slot_free.wait()
+        except TimeoutError:
+            pass
 
     async def _wait_for_work(self, timeout_s: float) -> None:
         """Until there is work, the time is over, or a stop is asked for."""
@@ -174,7 +207,7 @@ class WorkerPool:
         holder = Holder(worker=worker, hold=hold, may_call=may_call, cancel=cancel)
         run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
         work = asyncio.create_task(run, name=f"task-{task_id}")
-        self._held[task_id] = _Held(worker=worker, work=work, cancel=cancel)
+        self._held[task_id] = _Held(worker=worker, pool=claimed.pool, work=work, cancel=cancel)
         work.add_done_callback(lambda done: self._ended(task_id, done))
         self._count_slots()
 

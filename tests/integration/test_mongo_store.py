@@ -406,3 +406,9 @@ async def test_the_race_finds_several_winners_where_updates_are_not_atomic(
             if won.count(True) > 1:
                 return
     pytest.fail("one winner in each of 50 rounds: the race cannot tell")
+
+
+async def test_a_worker_of_an_older_version_has_no_slots(proxy: MongoProxy, store: MongoTaskStore) -> None:
+    await store.register_worker("new", host="h", pid=1, slots=10)
+    await store._workers.insert_one({"_id": "old", "host": "h", "pid": 2, "beat": 3, "lost": False})
+    assert [(row.id, row.slots) for row in await store.workers()] == [("new", 10), ("old", 0)]

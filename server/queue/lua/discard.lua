@@ -13,5 +13,6 @@ for i = 2, #ARGV do
   end
 end
 announce(ids)
+settle()
 wake_if_ready()
 return removed

@@ -13,5 +13,6 @@ for i = 3, #ARGV do
   end
 end
 announce(ids)
+settle()
 wake_if_ready()
 return found

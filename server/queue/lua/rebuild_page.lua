@@ -21,5 +21,6 @@ for i = 5, #ARGV, 4 do
   end
 end
 call('SET', SWEPT, ARGV[3])
+settle()
 wake_if_ready()
 return added

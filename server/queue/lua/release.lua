@@ -10,5 +10,6 @@ for i = 3, #ARGV, 3 do
   if whose ~= NOT_MINE then put_back(id, ARGV[i + 1], tonumber(ARGV[i + 2])) end
   found[#found + 1] = whose
 end
+settle()
 wake_if_ready()
 return found

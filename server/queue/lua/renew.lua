@@ -8,12 +8,17 @@ for i = 4, #ARGV, 3 do
   local id, line, lane = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local job = call('HGET', JOBS, id)
   local whose = held(job, token)
-  if whose == MINE and (lane == '' or lane == lane_of(job)) then
+  if whose == MINE then
     call('ZADD', LEASES, lease_end_ms, id)
-  elseif whose ~= NOT_MINE then
-    if whose == MINE then unlease(id, job) end
+    if lane ~= '' and lane ~= lane_of(job) then
+      count('l' .. lane_of(job), -1)
+      count('l' .. lane, 1)
+      call('HSET', JOBS, id, 'l' .. line_of(job) .. token .. lane)
+    end
+  elseif whose == MISSING then
     lease(id, line, token, lane, lease_end_ms)
   end
   found[#found + 1] = whose
 end
+settle()
 return found

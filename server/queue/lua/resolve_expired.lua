@@ -27,5 +27,6 @@ for i = 3, #ARGV, 4 do
   end
 end
 announce(over)
+settle()
 wake_if_ready()
 return acted

@@ -239,4 +239,4 @@ class Deployment:
 
 def entry_of(task: Task) -> Entry:
     """The task's place in line."""
-    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller)
+    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)

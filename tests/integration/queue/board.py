@@ -37,6 +37,8 @@ class State:
     """Everything but the order of the rings. Ids in `lines` that have no other place are ready, or dead."""
 
     lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    parked: frozenset[str] = frozenset()
+    """Those of the lines that are parked; the others stand in their rings."""
     leased: Mapping[str, Leased] = field(default_factory=dict)
     delayed: Mapping[str, Delayed] = field(default_factory=dict)
     dead: frozenset[str] = frozenset()
@@ -58,19 +60,28 @@ class Board:
         """Write the state into an empty queue."""
         for line, ids in state.lines.items():
             await self.client.rpush(self.key(f"q:{line}"), *ids)
-            await self.client.rpush(self.key(f"ring:{line[:3]}"), line[3:])
-            if line[:2] not in await self.members(f"ring:{line[2]}"):
-                await self.client.rpush(self.key(f"ring:{line[2]}"), line[:2])
+            await self._place(line, parked=line in state.parked)
             for task_id in ids:
                 if task_id not in state.dead:
                     await self._job(task_id, Job(flag="r", line=line))
         for task_id, lease in state.leased.items():
             await self._job(task_id, Job(flag="l", line=lease.line, token=lease.token, lane=lease.lane))
             await self.client.zadd(self.key("leases"), {task_id: PAST_MS if lease.expired else FUTURE_MS})
-            await self.client.hincrby(self.key("load"), lease.lane, 1)
+            for counted in ("l" + lease.lane, "c" + lease.line[3:]):
+                await self.client.hincrby(self.key("load"), counted, 1)
         for task_id, delayed in state.delayed.items():
             await self._job(task_id, Job(flag="d", line=delayed.line))
             await self.client.zadd(self.key("delayed"), {task_id: PAST_MS if delayed.due else FUTURE_MS})
+
+    async def _place(self, line: str, *, parked: bool) -> None:
+        """Put the line into its ring, or park it."""
+        if parked:
+            await self.client.rpush(self.key(f"park:{line[3:]}"), line[:3])
+            await self.client.zadd(self.key("parked"), {line[3:]: PAST_MS})
+            return
+        await self.client.rpush(self.key(f"ring:{line[:3]}"), line[3:])
+        if line[:2] not in await self.members(f"ring:{line[2]}"):
+            await self.client.rpush(self.key(f"ring:{line[2]}"), line[:2])
 
     async def _job(self, task_id: str, job: Job) -> None:
         await self.client.hset(self.key("jobs"), task_id, job.encode())
@@ -88,9 +99,11 @@ class Board:
         leases = await self._scores("leases")
         waiting = await self._scores("delayed")
         lines = await self.lines()
-        await self._check(jobs, lines, leases=set(leases), delayed=set(waiting))
+        parked = await self.parked()
+        await self._check(jobs, lines, parked, leases=set(leases), delayed=set(waiting))
         return State(
             lines=lines,
+            parked=frozenset(parked),
             leased={
                 i: Leased(jobs[i].line, jobs[i].token, jobs[i].lane, expired=end <= now_ms)
                 for i, end in leases.items()
@@ -101,12 +114,19 @@ class Board:
 
     async def lines(self) -> dict[str, list[str]]:
         """Every line that is not empty, dead entries included."""
-        prefix = self.key("q:")
+        return await self._lists("q:")
+
+    async def parked(self) -> list[str]:
+        """Every line that is parked."""
+        lists = await self._lists("park:")
+        assert set(lists) == set(await self._scores("parked"))
+        return [ring + caller for caller, rings in lists.items() for ring in rings]
+
+    async def _lists(self, family: str) -> dict[str, list[str]]:
+        """Every list of this family, by the rest of its name."""
+        prefix = self.key(family)
         names = [str(name) async for name in self.client.scan_iter(match=f"{prefix}*", count=1000)]
-        return {
-            name.removeprefix(prefix): await self.members(name.removeprefix(self.keys.prefix))
-            for name in names
-        }
+        return {name.removeprefix(prefix): await self.members(family + name[len(prefix) :]) for name in names}
 
     async def members(self, name: str) -> list[str]:
         """The list under this key, head first."""
@@ -117,9 +137,18 @@ class Board:
         return {str(i): float(at) for i, at in await client.zrange(self.key(name), 0, -1, withscores=True)}
 
     async def _check(
-        self, jobs: dict[str, Job], lines: dict[str, list[str]], *, leases: set[str], delayed: set[str]
+        self,
+        jobs: dict[str, Job],
+        lines: dict[str, list[str]],
+        parked: list[str],
+        *,
+        leases: set[str],
+        delayed: set[str],
     ) -> None:
-        """Each job in exactly the place its flag says; loads = leases; rings = lines that are not empty."""
+        """Each job in exactly the place its flag says; loads = leases; rings + parked = lines, each once.
+
+        A caller that is parked holds a lease: its end is what brings the caller back.
+        """
         by_flag: dict[str, set[str]] = {"r": set(), "d": set(), "l": set()}
         for task_id, job in jobs.items():
             by_flag[job.flag].add(task_id)
@@ -129,11 +158,15 @@ class Board:
             assert task_id in lines.get(jobs[task_id].line, ()), f"{task_id} is ready and in no line"
         load: dict[str, int] = {}
         for task_id in leases:
-            load[jobs[task_id].lane] = load.get(jobs[task_id].lane, 0) + 1
-        found = {lane: int(n) for lane, n in (await self.client.hgetall(self.key("load"))).items()}
+            for counted in ("l" + jobs[task_id].lane, "c" + jobs[task_id].line[3:]):
+                load[counted] = load.get(counted, 0) + 1
+        found = {counted: int(n) for counted, n in (await self.client.hgetall(self.key("load"))).items()}
         assert found == load
+        assert len(parked) == len(set(parked)), "parked once"
+        assert set(parked) <= set(lines), "only what holds something is parked"
+        assert {"c" + line[3:] for line in parked} <= set(load), "who is parked holds a lease"
         rings: dict[str, set[str]] = {"c": set(), "d": set(), "l": set()}
-        for line in lines:
+        for line in set(lines) - set(parked):
             rings[line[2]].add(line[:2])
             rings.setdefault(line[:3], set()).add(line[3:])
         for name, members in rings.items():

@@ -37,7 +37,7 @@ async def test_takes_a_lease_and_room_for_each(queue: RedisTaskQueue, board: Boa
 
     claims = await queue.claim(worker=ME, free=2, pools=[WIDE], lease_ms=LEASE_MS)
 
-    assert claims.tasks == [Claimed(task_id="t1", lane="local"), Claimed(task_id="t2", lane="local")]
+    assert claims.tasks == [Claimed(task_id=task_id, lane="local", pool="lo") for task_id in ("t1", "t2")]
     assert claims.next_due_ms is None
     assert await board.read() == State(
         lines={ANN: ["t3"]}, leased={"t1": Leased(ANN, ME, "local"), "t2": Leased(ANN, ME, "local")}

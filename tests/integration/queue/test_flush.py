@@ -54,18 +54,26 @@ class Strikes:
         return await self._execute(*arguments, **options)
 
 
-async def test_no_strike(queue: RedisTaskQueue, board: Board) -> None:
-    world = World(queue, board)
+@pytest.fixture(params=[0, 1], ids=["no cap", "one task per caller"])
+def caller_cap(request: pytest.FixtureRequest) -> int:
+    """With one task per caller everybody is parked most of the time."""
+    return int(request.param)
+
+
+async def test_no_strike(queue: RedisTaskQueue, board: Board, caller_cap: int) -> None:
+    world = World(queue, board, caller_cap=caller_cap)
     await story(world)
     await world.settle()
 
 
 @pytest.mark.long
-async def test_flushed_before_any_command(redis_url: str, redis_prefix: str, board: Board) -> None:
+async def test_flushed_before_any_command(
+    redis_url: str, redis_prefix: str, board: Board, caller_cap: int
+) -> None:
     at, commands = 0, 1
     while at < commands:
         async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
-            world = World(queue, board)
+            world = World(queue, board, caller_cap=caller_cap)
             strikes = Strikes(queue._client, at, board.client.flushall)
             await story(world)
             await world.settle()
@@ -76,13 +84,13 @@ async def test_flushed_before_any_command(redis_url: str, redis_prefix: str, boa
 
 
 async def test_others_work_on_while_a_damaged_queue_is_dropped(
-    redis_url: str, redis_prefix: str, board: Board
+    redis_url: str, redis_prefix: str, board: Board, caller_cap: int
 ) -> None:
     """Dropping takes several commands; whatever comes between them must not be lost."""
     at, commands = 0, 1
     while at < commands:
         async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
-            world = World(queue, board)
+            world = World(queue, board, caller_cap=caller_cap)
             await story(world)
             worker = world.start_worker()
             await board.client.delete(board.key("load"))
@@ -90,6 +98,7 @@ async def test_others_work_on_while_a_damaged_queue_is_dropped(
             async def work(world: World = world, worker: str = worker) -> None:
                 for task_id in ("u0", "u1", "u2"):
                     await world.submit(task_id)
+                await world.claim(worker, free=1)
                 await world.claim(worker, free=1)
                 await world.renew(worker)
 
@@ -103,8 +112,8 @@ async def test_others_work_on_while_a_damaged_queue_is_dropped(
 
 
 @pytest.mark.usefixtures("no_leaked_keys")
-async def test_nothing_is_left_behind(queue: RedisTaskQueue, board: Board) -> None:
-    world = World(queue, board)
+async def test_nothing_is_left_behind(queue: RedisTaskQueue, board: Board, caller_cap: int) -> None:
+    world = World(queue, board, caller_cap=caller_cap)
     await story(world)
     await board.client.flushall()
     await world.settle()

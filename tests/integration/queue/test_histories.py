@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
@@ -31,7 +32,7 @@ QUIET_STEPS = (
     "delay",
     "renew",
 )
-TIME_STEPS = ("start", "expire", "due", "sweep", "sweep")
+TIME_STEPS = ("start", "expire", "due", "sweep", "sweep", "cap")
 FAULTS = ("lost", "flush", "snapshot", "fail over", "lose a key")
 
 number = st.integers(0, 5)
@@ -44,14 +45,25 @@ quiet_histories = st.lists(
     st.tuples(st.sampled_from(QUIET_STEPS + TIME_STEPS), number, number), min_size=10, max_size=60
 )
 
-KEYS = ("jobs", "leases", "delayed", "load", "swept", "ring:d", "ring:lod", "wake", "turn", "sweeper")
+KEYS = (
+    "jobs",
+    "leases",
+    "delayed",
+    "load",
+    "swept",
+    "ring:d",
+    "ring:lod",
+    "wake",
+    "turn",
+    "sweeper",
+)
 
 
 class History:
     """Plays steps on a world; each is (what, two numbers that choose the worker, the task, …)."""
 
     def __init__(self, queue: RedisTaskQueue, board: Board) -> None:
-        self.world = World(queue, board)
+        self.world = World(queue, board, caller_cap=2)
         self.board = board
         self.workers = [self.world.start_worker(), self.world.start_worker()]
         self.snapshot: Mapping[str, bytes] = {}
@@ -92,6 +104,8 @@ class History:
                 world.declare_lost(worker)
                 if second % 2:
                     world.claimed[worker], world.running[worker] = [], {}
+            case "cap":
+                world.caller_cap = second % 4
             case "expire":
                 await self.board.expire_leases()
             case "due":
@@ -106,7 +120,9 @@ class History:
                 await self.board.restore(self.snapshot)
             case "lose a key":
                 self.sound = False
-                await self.board.client.delete(self.board.key(KEYS[(6 * first + second) % len(KEYS)]))
+                parked = sorted(await self.board.client.keys(self.board.key("park*")))
+                keys = [*map(self.board.key, KEYS), *map(str, parked)]
+                await self.board.client.delete(keys[(6 * first + second) % len(keys)])
 
     async def _take(self, worker: str, *, free: int) -> None:
         """Claim, and check what was given against the state before."""
@@ -122,6 +138,10 @@ class History:
         for line, ids in before.lines.items():
             mine = [c.task_id for c in taken if after.leased[c.task_id].line == line]
             assert mine == [i for i in dict.fromkeys(ids) if i in mine], "in the order of the line"
+        held_by = Counter(lease.line[3:] for lease in after.leased.values())
+        cap = self.world.caller_cap
+        for claimed in taken:
+            assert not cap or held_by[after.leased[claimed.task_id].line[3:]] <= cap
         load = {
             lane: [held.lane for held in after.leased.values()].count(lane) for lane in ("narrow", "shared")
         }
@@ -132,12 +152,14 @@ class History:
             full = {lane for lane, limit in limits.items() if load[lane] >= limit}
             for pool in POOLS:
                 if not {lane.name for lane in pool.lanes} <= full:
-                    assert not _ready(after, pool.code), "no work is left where there is room"
+                    left = [line for line in _ready(after, pool.code) if not 0 < cap <= held_by[line[3:]]]
+                    assert not left, "no work is left where there is room, but that of callers at their cap"
 
 
 def _ready(state: State, pool: str) -> list[str]:
+    """The lines of this pool in which a task is ready."""
     return [
-        task_id
+        line
         for line, ids in state.lines.items()
         if line.startswith(pool)
         for task_id in ids
@@ -155,6 +177,7 @@ async def play(url: str, prefix: str, steps: Sequence[Step], *, check_each: bool
             await history.play(step)
             if check_each:
                 await board.read()
+        history.world.caller_cap = history.world.caller_cap or 1
         await history.world.settle(sound=history.sound)
     assert_no_leaked_keys(url, prefix)
 

@@ -26,7 +26,7 @@ from tests.integration.queue.board import Board, Delayed, Leased, State
 from tests.redis_server import RedisServer
 
 LEASE_MS = 60_000
-ANN = line_of(pool="lo", priority=Priority.DEFAULT, caller="ann")
+ANN = line_of(pool="lo", priority=Priority.DEFAULT, caller="caller:ann")
 ME, OWNER, DEAD = "worker-1", "worker-2", "worker-3"
 HOUR_MS = 3_600_000
 

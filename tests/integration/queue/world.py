@@ -37,7 +37,7 @@ class Held:
 class World:
     """The store decides, the queue may be struck at any time, and `settle` brings every task to its end."""
 
-    def __init__(self, queue: RedisTaskQueue, board: Board) -> None:
+    def __init__(self, queue: RedisTaskQueue, board: Board, *, caller_cap: int = 0) -> None:
         self.queue = queue
         self.board = board
         self.store = MemoryStore()
@@ -54,6 +54,8 @@ class World:
         self.claimed: dict[str, list[Claimed]] = {}
         """Worker → what it claimed and has not looked at yet."""
         self.completed: Counter[str] = Counter()
+        self.caller_cap = caller_cap
+        """Most tasks one caller may have leased when workers claim; 0 = any number."""
 
     def start_worker(self) -> str:
         """A worker with its row in the store; its id."""
@@ -75,7 +77,9 @@ class World:
 
     async def take(self, worker: str, *, free: int) -> None:
         """Claim only."""
-        claims = await self.queue.claim(worker=worker, free=free, pools=POOLS, lease_ms=LEASE_MS)
+        claims = await self.queue.claim(
+            worker=worker, free=free, pools=POOLS, lease_ms=LEASE_MS, caller_cap=self.caller_cap
+        )
         self.claimed[worker] += claims.tasks
 
     async def look(self, worker: str) -> None:
@@ -167,8 +171,10 @@ class World:
             await self.board.make_due()
             await self.sweep_until_quiet()
             await self.claim(worker, free=100)
-            for task_id in list(self.running[worker]):
-                await self.complete(worker, task_id)
+            while self.running[worker]:
+                for task_id in list(self.running[worker]):
+                    await self.complete(worker, task_id)
+                await self.claim(worker, free=100)
             if sound:
                 await self.board.read()
             if not self.live() and not (await self.board.jobs() or await self.board.lines()):
@@ -185,7 +191,7 @@ def entry_of(task: Task, *, delay_ms: int = 0, lane: str = "") -> Entry:
         task_id=task.id,
         pool=task.pool,
         priority=task.priority,
-        caller=task.caller,
+        caller=task.queue_caller,
         delay_ms=delay_ms,
         lane=lane,
     )

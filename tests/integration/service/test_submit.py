@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from server.domain.errors import (
 )
 from server.domain.request import OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import Priority, Task, TaskState
-from server.ports import Lane, Pool, now_ms
+from server.ports import Entry, Lane, Pool, now_ms
 from server.store.outputs import reference_key
 from tests.integration.service.desk import Desk, open_desk
 from tests.unit.domain.tasks import image
@@ -203,6 +204,23 @@ async def test_without_the_output_store_nothing_is_accepted(desk: Desk) -> None:
     assert await nothing_was_kept(desk)
     desk.output_faults.wake()
     assert (await desk.submit(references=(PICTURE,), request_id="mine")).state is TaskState.PENDING
+
+
+async def test_a_task_stands_in_the_line_of_its_user(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted = [
+        await desk.submit(caller=caller, user_id=user_id)
+        for caller, user_id in (("ann", "x"), ("bob", "x"), ("x", ""), ("ann", ""))
+    ]
+    assert [task.queue_caller for task in submitted] == ["user:x", "user:x", "caller:x", "caller:ann"]
+    offered: dict[str, str] = {}
+
+    async def enqueue(batch: Sequence[Entry]) -> None:
+        offered.update({entry.task_id: entry.caller for entry in batch})
+
+    monkeypatch.setattr(desk.queue, "enqueue", enqueue)
+    await desk.line.drain(timeout_s=5)
+    assert offered == {task.id: task.queue_caller for task in submitted}
+    assert {task.id: task.queue_caller for task in await desk.live()} == offered, "as the sweep has it"
 
 
 async def with_image(desk: Desk, *, caller: str = "ann") -> Task:

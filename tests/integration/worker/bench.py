@@ -208,7 +208,7 @@ async def refused(faults: Faults, method: str, *, times: int = 2) -> None:
 def entry(task: Task, *, delay_ms: int = 0) -> Entry:
     """The task's entry in the queue."""
     return Entry(
-        task_id=task.id, pool=task.pool, priority=task.priority, caller=task.caller, delay_ms=delay_ms
+        task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller, delay_ms=delay_ms
     )
 
 

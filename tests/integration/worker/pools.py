@@ -39,8 +39,12 @@ async def worker(
     concurrency: int = 10,
     lease_s: float = LEASE_S,
     registered: bool = True,
+    live_slots: int = 0,
 ) -> AsyncIterator[Worker]:
-    """A worker with these providers; whatever it still runs at the end is cancelled."""
+    """A worker with these providers; whatever it still runs at the end is cancelled.
+
+    It knows of `live_slots` of all workers together.
+    """
     beat = Beat(bench.store, lease_s=lease_s)
     if registered:
         await beat.register()
@@ -53,6 +57,7 @@ async def worker(
         lease_s=lease_s,
         cancels=bench.store.cancel_requested,
         metrics=bench.metrics,
+        live_slots=lambda: live_slots,
     )
     running = asyncio.create_task(pool.run(), name="worker-pool")
     beating = asyncio.create_task(beat.run(), name="beat")

@@ -64,11 +64,11 @@ def test_ids_are_tokens_and_never_repeat() -> None:
 
 
 async def test_registering_adds_a_row(bench: Bench) -> None:
-    beat = Beat(bench.store, lease_s=LEASE_S)
+    beat = Beat(bench.store, lease_s=LEASE_S, slots=7)
     assert not beat.fresh, "nobody may call before the row is there"
     await beat.register()
     assert is_fresh(beat)
-    assert await row(bench, beat.id) == WorkerRow(id=beat.id, beat=0, lost=False)
+    assert await row(bench, beat.id) == WorkerRow(id=beat.id, beat=0, lost=False, slots=7)
 
 
 async def test_registering_waits_for_the_store(bench: Bench, clock: Clock) -> None:

@@ -165,6 +165,25 @@ async def test_the_row_of_a_lost_worker_goes_after_an_hour(bench: Bench, watch: 
     assert not await bench.store.beat(DEAD), "were it to come back, it would learn so"
 
 
+async def test_the_slots_of_all_who_are_not_lost_are_added_up(bench: Bench, watch: Watch) -> None:
+    for name, slots in (("worker-1", 10), ("worker-2", 4)):
+        await bench.store.register_worker(name, host="h", pid=1, slots=slots)
+    known = [watch.observer.live_slots]
+    await watch.look()
+    known.append(watch.observer.live_slots)
+    bench.store_faults.away = True
+    await watch.look()
+    known.append(watch.observer.live_slots)
+    bench.store_faults.wake()
+    assert await bench.store.declare_lost("worker-1", beat=0)
+    await watch.look()
+    known.append(watch.observer.live_slots)
+    await bench.store.remove_worker("worker-2")
+    await watch.look()
+    known.append(watch.observer.live_slots)
+    assert known == [0, 14, 14, 4, 0], "not read yet, read, as last known, one lost, one gone"
+
+
 async def test_it_goes_on_by_itself(bench: Bench) -> None:
     await bench.store.register_worker(DEAD, host="h", pid=1)
     observer = Observer(bench.store, lease_s=0.3, metrics=bench.metrics)

@@ -114,7 +114,7 @@ type: $(DEV) ## Check types, strictly, over code and tests
 test: $(DEV) ## Install what is needed and check everything
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint type
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
-	@$(BIN)/python -m pytest -m alone -s tests/distributed
+	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 
 .PHONY: test-coverage
 test-coverage: $(DEV) ## Run the tests and report which lines they reach

@@ -15,6 +15,8 @@ from tests.contract.conftest import Outage
 from tests.contract.samples import NOW_MS, new_id, new_task
 from tests.contract.steps import kept, running
 
+pytestmark = pytest.mark.alone
+
 ANSWER_S = 2.0
 """A submit promises its answer within this time, whatever the store does."""
 

@@ -32,11 +32,8 @@ async def kept(row: Row, nursery: Nursery, new_store: NewStore, *, slow_store: b
     assert run.audit.tasks
 
 
-NOT_YET = {"fair-share": pytest.mark.xfail(reason="callers without identities share one line")}
-
-
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=NOT_YET.get(name, ())) for name in ROWS])
+@pytest.mark.parametrize("name", ROWS)
 async def test_no_promise_is_broken(name: str, nursery: Nursery) -> None:
     await kept(ROWS[name], nursery, SqliteStore)
 

@@ -89,10 +89,14 @@ class WorkerPool:
         self._count_slots()
         try:
             async with asyncio.TaskGroup() as group:
-                heartbeat = group.create_task(self._renew(), name="lease-heartbeat")
+                beside = [
+                    group.create_task(self._renew(), name="lease-heartbeat"),
+                    group.create_task(self._look_for_cancels(), name="look-for-cancels"),
+                ]
                 await self._claim_until_stopped()
                 await self._wait_for_held()
-                heartbeat.cancel()
+                for task in beside:
+                    task.cancel()
         except BaseException:  # nothing may run on against stores that are about to close
             self._stopping.set()
             await self.cancel_held()
@@ -223,10 +227,9 @@ class WorkerPool:
             self._start(*again)
 
     async def _renew(self) -> None:
-        """Every third of a lease: prolong the leases of what runs here, and look for cancels unheard of."""
+        """Prolong the leases of what runs here, every third of a lease."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
-            await self._look_for_cancels()
             by_worker: dict[str, list[Entry]] = {}
             for held in self._held.values():
                 if held.entry is not None:
@@ -240,11 +243,14 @@ class WorkerPool:
                 self._log.warning("Redis is away; leases are not prolonged", error=str(error))
 
     async def _look_for_cancels(self) -> None:
-        if self._held:
-            try:
-                self.cancel(list(await self._cancels(list(self._held))))
-            except StoreUnavailable:
-                pass  # what is held is held on to, and the next look comes soon
+        """Every third of a lease: find the cancels that were not heard of. The store may be slow to answer."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            if self._held:
+                try:
+                    self.cancel(list(await self._cancels(list(self._held))))
+                except StoreUnavailable:
+                    pass  # what is held is held on to, and the next look comes soon
 
     async def _wait_for_held(self) -> None:
         while self._held:

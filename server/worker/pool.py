@@ -243,7 +243,7 @@ class WorkerPool:
                 self._log.warning("Redis is away; leases are not prolonged", error=str(error))
 
     async def _look_for_cancels(self) -> None:
-        """Every third of a lease: find the cancels that were not heard of. The store may be slow to answer."""
+        """Find the cancels not heard of, every third of a lease; the store may take its time to answer."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
             if self._held:

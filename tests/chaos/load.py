@@ -21,6 +21,9 @@ MODEL = "doubao-seedream-4-0-250828"
 _numbers = itertools.count(1)
 
 
+USERS = 5
+
+
 def new_request(
     *,
     max_paid: int,
@@ -28,14 +31,14 @@ def new_request(
     user_id: str = "",
     priority: task_pb2.TaskPriority = task_pb2.TASK_PRIORITY_UNSPECIFIED,
 ) -> image_service_pb2.GenerateImageRequest:
-    """A request like no other."""
+    """A request like no other; one of a few users', for no user alone may have all slots."""
     number = next(_numbers)
     return image_service_pb2.GenerateImageRequest(
         prompt=prompt or f"picture {number}",
         model=MODEL,
         size="1K",
         request_id=f"{number}-{uuid.uuid4().hex[:12]}",
-        user_id=user_id,
+        user_id=user_id or f"user {number % USERS}",
         options=task_pb2.TaskOptions(max_paid_attempts=max_paid, priority=priority),
     )
 

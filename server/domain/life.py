@@ -102,7 +102,15 @@ def mark(
         "update_time_ms": now_ms,
         f"attempts.{number}": attempt,
     }
-    write = Write(task_id=task.id, state=task.state, attempt=task.attempt, token_slot=number, set=changes)
+    write = Write(
+        task_id=task.id,
+        state=task.state,
+        attempt=task.attempt,
+        token_slot=number,
+        set=changes,
+        # A wait leaves no attempt, and shall leave nothing else: there may be thousands of them.
+        forgotten_slot=None if task.attempt in task.attempts else task.attempt,
+    )
     return write, replace(
         task,
         state=TaskState.PROCESSING,

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from server.domain.task import Call, CallState, Task
 
+FETCH_FOR_MS = 3_600_000
+"""Vendors keep results for a day: an outage of their storage is waited out for so long after the purchase."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -52,6 +55,12 @@ def to_fetch(task: Task) -> tuple[Step, ...]:
             steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
             missing -= wanted
     return tuple(steps)
+
+
+def fetch_until_ms(task: Task) -> int:
+    """Until when a failed fetch of what is bought is repeated: for an hour at least, and within the ttl."""
+    bought = [call.sent_time_ms for call in _newest_first(task) if call.receipt]
+    return max([task.ttl_time_ms, *(sent_ms + FETCH_FOR_MS for sent_ms in bought)])
 
 
 def exhausted(task: Task) -> tuple[int, ...]:

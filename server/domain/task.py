@@ -137,6 +137,8 @@ class Counts:
     """Retryable failures: bounded by IMAGE_MAX_RETRIES."""
     lost: int = 0
     """Workers lost before a paid call: bounded by `life.MAX_LOST_WORKERS`."""
+    fetches: int = 0
+    """Failed fetches of what is bought: bounded by time alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@
 | refused or surely not sent, retryable         | IMAGE_MAX_RETRIES                             |
 | no capacity (429, concurrency)                | nothing but the ttl                           |
 | in doubt, or its worker lost, after a paid call | the task's max_paid_attempts                |
-| bought, but not fetched yet                  | IMAGE_MAX_RETRIES, never another call          |
+| bought, but not fetched yet                  | time: an hour, or the ttl; never another call  |
+| bought, and what came is no picture           | IMAGE_MAX_RETRIES, never another call         |
 | worker lost before a paid call                | MAX_LOST_WORKERS                              |
 """
 
@@ -23,6 +24,8 @@ MAX_LOST_WORKERS = 5
 
 BACKOFF_BASE_MS = 500
 BACKOFF_CAP_MS = 30_000
+LEAST_WAIT_MS = 100
+"""A busy provider is not asked again sooner, whatever it says: nothing but the ttl bounds the waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +64,15 @@ def after_failure(
 
     def again(counts: Counts, failures: int) -> tuple[Write, int]:
         wait = delay_ms if delay_ms is not None else int(backoff_ceiling_ms(failures) * jitter)
-        wait = min(wait, max(0, task.ttl_time_ms - now_ms))
+        if failure.no_capacity:
+            wait = max(wait, LEAST_WAIT_MS)
+        if not failure.bought:  # the ttl bounds purchases; what is bought may be fetched after it
+            wait = min(wait, max(0, task.ttl_time_ms - now_ms))
         write = attempt_writes.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
-        return (
-            write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
-        ), wait
+        return freed(write), wait
 
     def over(final: TaskError) -> tuple[Write, None]:
-        write = attempt_writes.fail(task, final, now_ms, outcome=outcome)
-        return (
-            write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
-        ), None
+        return freed(attempt_writes.fail(task, final, now_ms, outcome=outcome)), None
 
     if life.expired(task, now_ms):
         return over(writes.expiry() if error.retryable else error)
@@ -83,6 +84,11 @@ def after_failure(
         return attempt_writes.without_attempt(write, task), wait
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
         return again(task.counts, 1)
+    if failure.bought and error.retryable and error.reason is not Reason.PROVIDER_REJECTED:
+        if now_ms >= purchases.fetch_until_ms(task):
+            return over(error)
+        fetches = task.counts.fetches + 1
+        return again(replace(task.counts, fetches=fetches), fetches)
     if error.retryable and task.counts.errors < max_retries:
         errors = task.counts.errors + 1
         return again(replace(task.counts, errors=errors), errors)

@@ -41,6 +41,8 @@ class Write:
     """The attempt number, or who else writes, under which the store keeps the token that proves who won."""
     set: Mapping[str, Value] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    forgotten_slot: int | None = None
+    """A token slot that nobody writes to any more."""
 
 
 def with_images(write: Write, images: Sequence[StoredImage]) -> Write:

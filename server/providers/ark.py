@@ -195,7 +195,10 @@ class ArkProvider:
                 continue
             finally:
                 left_s -= clock() - started
-            await progress(MadeImage(index=index, data=data, seed=_seed(generation)))
+            try:
+                await progress(MadeImage(index=index, data=data, seed=_seed(generation)))
+            except ProviderError as error:  # what came is no picture
+                failed = error if failed is None or error.retryable else failed
         if failed is not None:
             raise failed
 

@@ -66,7 +66,9 @@ class RedisTaskEvents:
                 except QueueUnavailable as error:
                     if self._connected:
                         pause_s = FIRST_PAUSE_S
-                        _log.warning("no task events, waiters poll instead: %s", error)
+                        _log.warning(
+                            "nothing is heard on %s, the store is polled instead: %s", self._channel, error
+                        )
                 finally:
                     self._connected = False
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -85,7 +87,7 @@ class RedisTaskEvents:
                 if message["type"] == "subscribe":
                     self._connected = True
                     self._connections += 1
-                    _log.info("listening to task events")
+                    _log.info("listening on %s", self._channel)
                 elif message["type"] == "message":
                     on_change(message["data"].split())
 

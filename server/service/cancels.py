@@ -72,7 +72,9 @@ class Cancels:
             else:
                 break
             task = await self._tasks.get(task_id)
-        return Cancelled(task=task, sent=purchases.may_have_been_sent(task))
+        # One that still runs may yet send.
+        sent = not task.state.terminal or purchases.may_have_been_sent(task)
+        return Cancelled(task=task, sent=sent)
 
     async def _end_waiting(self, task: Task) -> None:
         if await self._store.write(life.cancel_pending(task, self._now_ms())):

@@ -115,7 +115,7 @@ def encode_task(task: Task, *, token: str) -> Document:
 
 def encode_write(write: Write, *, token: str) -> Change:
     """The stored form of a conditional write by the writer with this token."""
-    token_path = f"tokens.{write.token_slot}"
+    token_path, forgotten = f"tokens.{write.token_slot}", write.forgotten_slot
     changes: Document = {path: encode_value(value) for path, value in write.set.items()}
     changes[token_path] = token
     return Change(
@@ -125,7 +125,7 @@ def encode_write(write: Write, *, token: str) -> Change:
         token_path=token_path,
         token=token,
         set=changes,
-        unset=write.unset,
+        unset=write.unset if forgotten is None else (*write.unset, f"tokens.{forgotten}"),
     )
 
 

@@ -82,6 +82,8 @@ def encode_counts(counts: Counts) -> Document:
         document["errors"] = counts.errors
     if counts.lost:
         document["lost"] = counts.lost
+    if counts.fetches:
+        document["fetches"] = counts.fetches
     return document
 
 
@@ -163,7 +165,9 @@ def decode_request(document: Mapping[str, Any]) -> ImageRequest:
 def decode_counts(document: Mapping[str, Any]) -> Counts:
     """The counts of their stored form."""
     get = document.get
-    return Counts(waits=get("waits", 0), errors=get("errors", 0), lost=get("lost", 0))
+    return Counts(
+        waits=get("waits", 0), errors=get("errors", 0), lost=get("lost", 0), fetches=get("fetches", 0)
+    )
 
 
 def decode_error(document: Mapping[str, Any]) -> TaskError:

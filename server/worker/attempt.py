@@ -90,7 +90,11 @@ class Attempt:
         self._images: dict[int, StoredImage] = dict(task.images)
         self._bought = False
         """Whether the provider has said what the present step bought."""
+        self._asked = False
+        """Whether the provider was asked for anything."""
         self._keeping = asyncio.Lock()
+        self._pauses = 0
+        self._left_s = 0.0
         self._bound = asyncio.timeout(tools.budget.image_timeout_s)
         self._log = structlog.get_logger(__name__)
 
@@ -124,6 +128,8 @@ class Attempt:
         if not self._made.missing_images:
             return self._completed()
         write = attempt_writes.cancel_running(self._made, self._tools.now_ms())
+        if not self._asked:
+            write = attempt_writes.without_call(write, self._task)
         return End(write=writes.with_images(write, self._fresh), outcome=AttemptOutcome.CANCELLED)
 
     # --- the steps ----------------------------------------------------------------------------------
@@ -151,12 +157,14 @@ class Attempt:
         attempt, now = self._task.attempts[self._task.attempt], self._tools.now_ms()
         number = max(attempt.calls, default=-1) + 1
         call = life.new_call(self._task, step.indexes, paid=self._provider.paid, now_ms=now)
-        await self._write_own(attempt_writes.open_call(self._task, number, call, now))
+        write = attempt_writes.open_call(self._task, number, call, now)
         answered = {
             n: replace(c, state=CallState.DONE) if c.state is CallState.OPEN else c
             for n, c in attempt.calls.items()
         }
-        self._set_calls({**answered, number: call})
+        self._set_calls({**answered, number: call})  # before it is written: whatever ends this closes it
+        async with self._own_time():
+            await self._write_own(write)
 
     async def _take(self, step: Step) -> list[TaskError]:
         """Fetch, or buy, the images of the step; why those failed that did, each on its own account."""
@@ -168,6 +176,7 @@ class Attempt:
             references=self._references,
             indexes=step.indexes,
         )
+        self._asked = True
         try:
             generated = await self._provider.generate(
                 generation,
@@ -217,7 +226,8 @@ class Attempt:
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:
         """The image failed for good; `refused`: with the whole call, which bought nothing."""
         write = attempt_writes.add_failure(self._task, failed.index, failed.error, self._tools.now_ms())
-        await self._write_own(attempt_writes.without_call(write, self._task) if refused else write)
+        async with self._own_time():
+            await self._write_own(attempt_writes.without_call(write, self._task) if refused else write)
         if refused:
             self._task = attempt_writes.as_ended(self._task, AttemptOutcome.REJECTED)
         self._task = replace(self._task, failures={**self._task.failures, failed.index: failed.error})
@@ -225,11 +235,17 @@ class Attempt:
     @asynccontextmanager
     async def _own_time(self) -> AsyncIterator[None]:
         """Time that is not the provider's: while a store is away the result is held."""
-        loop = asyncio.get_running_loop()
-        left_s = (self._bound.when() or 0.0) - loop.time()
-        self._bound.reschedule(None)
-        yield
-        self._bound.reschedule(loop.time() + left_s)
+        now = asyncio.get_running_loop().time
+        if self._pauses == 0:
+            self._left_s = (self._bound.when() or now()) - now()
+            self._bound.reschedule(None)
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if self._pauses == 0:
+                self._bound.reschedule(now() + self._left_s)
 
     # --- how it ends --------------------------------------------------------------------------------
 

@@ -106,13 +106,16 @@ class Execution:
             if task.not_before_ms > now:
                 await self._give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
+            found = await find_results(self._outputs, task, self._tools.result_key)
         else:
             if task.owner != worker and not await self._lost(task.owner):
                 await self._hand_over(task, worker)
                 return True
             found = await find_results(self._outputs, task, self._tools.result_key)
+        if found:
             self._metrics.results_recovered.labels("file").inc(len(found))
             task = replace(task, images={**task.images, **{image.index: image for image in found}})
+        if task.state is TaskState.PROCESSING:
             verdict = verdicts.lost_worker(task, now)
             if verdict is not None:
                 return await self._end(task, writes.with_images(verdict, found), worker)
@@ -178,6 +181,7 @@ class Execution:
             except CancelAsked:
                 end = attempt.cancelled()
             won = await until_kept(lambda write=end.write: self._store.write(write))  # type: ignore[misc]
+            won = won or await self._landed(attempt.task, end.write)
         except Fenced:
             won = False
         except asyncio.CancelledError:
@@ -188,6 +192,13 @@ class Execution:
             await self._give_back(attempt.task, holder.worker, delay_ms=0)
         else:
             await self._let_go(attempt.task, end, holder.worker)
+
+    async def _landed(self, task: Task, end: Write) -> bool:
+        """Whether a refused end is in the store all the same: only the store's word on it was lost."""
+        seen = await until_kept(lambda: self._store.get(task.id))
+        mine = seen.attempts.get(task.attempt) if seen is not None and seen.attempt == task.attempt else None
+        written = end.set.get(f"attempts.{task.attempt}.end_time_ms")
+        return mine is not None and mine.worker == task.owner and 0 < mine.end_time_ms == written
 
     async def _record_stop(self, task: Task, end: End, worker: str) -> None:
         """One last try: a result in hand is written down, a call under way is recorded as what it is."""

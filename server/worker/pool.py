@@ -24,7 +24,7 @@ IDLE_WAIT_S = 2.0
 CANCEL_S = 10.0
 """What a cancelled task has to record its attempt."""
 REDIS_RETRY_S = 0.5
-HELD_BACK_S = 0.05
+HELD_BACK_S = 0.25
 """A worker that has its fill of one pool looks so often for work of the others. It takes no wake-up: that may
 be for work which only somebody else can take."""
 
@@ -38,6 +38,7 @@ class _Held:
     pool: str
     work: asyncio.Task[None]
     cancel: Cancel
+    claimed: Claimed
     entry: Entry | None = None
     again: tuple[Claimed, str] | None = None
     """It was claimed once more while this run was ending: run it again then."""
@@ -211,20 +212,30 @@ class WorkerPool:
         holder = Holder(worker=worker, hold=hold, may_call=may_call, cancel=cancel)
         run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
         work = asyncio.create_task(run, name=f"task-{task_id}")
-        self._held[task_id] = _Held(worker=worker, pool=claimed.pool, work=work, cancel=cancel)
+        self._held[task_id] = _Held(
+            worker=worker, pool=claimed.pool, work=work, cancel=cancel, claimed=claimed
+        )
         work.add_done_callback(lambda done: self._ended(task_id, done))
         self._count_slots()
 
     def _ended(self, task_id: str, work: asyncio.Task[None]) -> None:
-        again = self._held.pop(task_id).again
+        held = self._held.pop(task_id)
+        again = held.again
         self._slot_free.set()
         self._count_slots()
         if not work.cancelled() and (error := work.exception()) is not None:
-            # One task that trips over a bug must not end the others: its lease runs out, unused.
+            # One task that trips over a bug must not end the others. Nobody takes it from a worker that
+            # lives: after a lease this one looks at it again, as at a lost worker's task.
             self._metrics.task_crashes.inc()
-            self._log.error("a task ran into a bug and is left to its lease", task_id=task_id, exc_info=error)
+            self._log.error("a task ran into a bug; it is tried again", task_id=task_id, exc_info=error)
+            asyncio.get_running_loop().call_later(self._lease_s, self._resume, held)
         elif again is not None and not self._stopping.is_set():
             self._start(*again)
+
+    def _resume(self, held: _Held) -> None:
+        """Once more, unless the worker stops or holds the task again by now."""
+        if not self._stopping.is_set() and held.claimed.task_id not in self._held:
+            self._start(held.claimed, held.worker)
 
     async def _renew(self) -> None:
         """Prolong the leases of what runs here, every third of a lease."""

@@ -23,7 +23,7 @@ async def find_results(
 ) -> list[StoredImage]:
     """The missing images that the newest attempt had kept; only what was paid for leaves such notes."""
     found: list[StoredImage] = []
-    if not paid_or_open_calls(task):
+    if task.attempt not in task.attempts or not paid_or_open_calls(task):
         return found
     for index in task.missing_images:
         key = result_key(task.id, task.attempt, index)

@@ -88,6 +88,11 @@ class Life(RuleBasedStateMachine):
         task_id = self.deployment.counter.open[call % len(self.deployment.counter.open)].task_id
         self.runner.run(self.deployment.finish_calls(task_id))
 
+    @rule(cap=st.integers(0, 2))
+    def workers_come_and_go(self, cap: int) -> None:
+        """The share of all slots that one user may have changes with them."""
+        self.deployment.caller_cap = cap
+
     @rule(node=which)
     def everything_is_offered_again(self, node: int) -> None:
         self.runner.run(self.deployment.board.expire_leases())
@@ -121,6 +126,15 @@ class Life(RuleBasedStateMachine):
         """A worker that is only slow may be declared lost: it goes on, not knowing."""
         nodes = self.deployment.nodes
         self.runner.run(self.deployment.declare_lost(nodes[node % len(nodes)]))
+
+    @rule(node=which)
+    def overtake(self, node: int) -> None:
+        """Declared lost with work in hand, it goes on beside its successor, not knowing."""
+        self.runner.run(self.deployment.declare_lost(self.alive(node)))
+        self.runner.run(self.deployment.board.expire_leases())
+        self.runner.run(self.deployment.sweep_until_quiet())
+        heir = self.runner.run(self.deployment.add_node())
+        self.runner.run(self.deployment.claim(heir, 8))
 
     # --- Redis and time -----------------------------------------------------------------------------
 
@@ -189,6 +203,8 @@ class Life(RuleBasedStateMachine):
             await deployment.declare_lost(node)
         heir = await deployment.add_node()
         for _ in range(30):
+            deployment.time_shift_ms += 1_000  # longer than any wait here
+            await deployment.board.make_due()
             await deployment.board.expire_leases()
             await deployment.sweep_until_quiet()
             await deployment.claim(heir, 100)

@@ -61,6 +61,8 @@ class Deployment:
         self.nodes: list[Node] = []
         self.accepted: dict[str, Task] = {}
         self.time_shift_ms = 0
+        self.caller_cap = 0
+        """Most tasks that one user has running at once; 0 = any number."""
         self.store: SqliteTaskStore
         self.queue: RedisTaskQueue
         self.outputs: FilesystemOutputStore
@@ -114,6 +116,7 @@ class Deployment:
             update_time_ms=now,
             ttl_time_ms=now + TTL_MS,
             max_paid_attempts=max_paid,
+            user_id=f"user {len(self.accepted) % 2}",
             request=replace(make_task("any").request, sequence=images > 1, max_images=images),
         )
         assert await self.store.insert(task)
@@ -169,14 +172,14 @@ class Deployment:
 
     async def claim(self, node: Node, free: int) -> None:
         """Take tasks, and run them until they stand still."""
-        claims = await self.queue.claim(worker=node.id, free=free, pools=[POOL], lease_ms=LEASE_MS)
+        claims = await self.queue.claim(
+            worker=node.id, free=free, pools=[POOL], lease_ms=LEASE_MS, caller_cap=self.caller_cap
+        )
         held = {task_id for task_id, _ in node.works.values()}
         for claimed in claims.tasks:
             if claimed.task_id not in held:  # it ignores ids that it already runs
                 cancel = Cancel()
-                holder = Holder(
-                    worker=node.id, hold=lambda _: None, may_call=lambda: not node.lost, cancel=cancel
-                )
+                holder = Holder(worker=node.id, hold=lambda _: None, may_call=lambda: True, cancel=cancel)
                 work = asyncio.create_task(node.execution.run(claimed, holder))
                 node.works[work] = (claimed.task_id, cancel)
         await self.come_to_rest()

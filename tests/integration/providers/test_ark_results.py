@@ -150,6 +150,28 @@ async def test_a_link_that_fails_holds_up_no_other_and_costs_nothing(
     assert upstream.billed[PROMPT] == 1
 
 
+async def test_bytes_that_are_no_picture_hold_up_no_other(
+    upstream: ArkUpstream, provider: ArkProvider
+) -> None:
+    """The worker cannot use the first image: the ones after it are handed over all the same."""
+    kept: list[int] = []
+
+    async def receipt(text: str) -> None:
+        assert text
+
+    async def keep(image: MadeImage) -> None:
+        if image.index == 0:
+            raise ProviderError(
+                "It cannot be decoded.", sent=Sent.IN_DOUBT, reason=Reason.PROVIDER_REJECTED, retryable=True
+            )
+        kept.append(image.index)
+
+    asked = order(images=3, indexes=(0, 1, 2))
+    with pytest.raises(ProviderError, match="cannot be decoded"):
+        await provider.generate(asked, timeout_s=20, progress=keep, receipt=receipt)
+    assert kept == [1, 2]
+
+
 async def test_one_link_that_may_still_work_makes_the_failure_a_retryable_one(
     upstream: ArkUpstream, provider: ArkProvider
 ) -> None:

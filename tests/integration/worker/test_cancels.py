@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.domain import life
+from server.domain import life, purchases
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
 from server.providers.contract import Generated, Generation, Progress
 from server.worker.cancel import Cancel
@@ -119,6 +119,7 @@ async def test_a_cancel_that_comes_before_the_call_is_heeded(bench: Bench) -> No
     await bench.start(bench.execution(provider), await bench.claim(), cancel=cancel)
     task = await bench.task(accepted.id)
     assert (task.state, provider.calls) == (TaskState.CANCELLED, [])
+    assert not purchases.may_have_been_sent(task), "the worker knows that nothing was sent"
 
 
 async def test_a_stop_goes_before_a_cancel(bench: Bench) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from server.domain.task import AttemptOutcome, TaskState
 from server.ports import Claimed
+from server.worker.attempt import Attempt
 from server.worker.execution import Holder
 from server.worker.pool import IDLE_WAIT_S
 from tests.integration.worker.bench import Bench
-from tests.integration.worker.pools import slots, worker
+from tests.integration.worker.pools import all_over, slots, worker
 from tests.integration.worker.scripted import ScriptedProvider, makes_all, waits_for
 from tests.waiting import until, until_async
 
@@ -109,8 +110,30 @@ async def test_a_task_that_runs_into_a_bug_ends_no_other(
         await until_async(good_is_done, within_s=5)
         await until(lambda: slots(bench) == (0, 10), within_s=5)
         assert not held.running.done()
-        assert await bench.place(bad.id) == f"leased to {held.beat.id}", "left to its lease"
+        assert await bench.place(bad.id) == f"leased to {held.beat.id}"
     assert bench.count("imagegen_task_crashes_total") == 1
+
+
+async def test_a_task_whose_run_ends_in_a_bug_after_its_mark_is_not_stuck(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner lives, so nobody else may take it: the owner itself looks at it again, after a lease."""
+    provider = ScriptedProvider(makes_all)
+    execution = bench.execution(provider)
+    accepted = await bench.accept()
+    make, bugs = execution._make, iter([True, True])
+
+    async def broken(attempt: Attempt, holder: Holder) -> None:
+        if next(bugs, False):
+            raise KeyError("a bug")
+        await make(attempt, holder)
+
+    monkeypatch.setattr(execution, "_make", broken)
+    async with worker(bench, execution, provider, lease_s=0.3):
+        await all_over(bench, accepted.id)
+    task = await bench.task(accepted.id)
+    assert (task.state, task.attempt, task.counts.lost) == (TaskState.COMPLETED, 3, 2)
+    assert bench.count("imagegen_task_crashes_total") == 2
 
 
 async def test_a_broken_claim_loop_ends_the_worker_and_what_it_runs(

@@ -10,7 +10,7 @@ import pytest
 from server.domain import purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
-from server.providers.contract import Sent
+from server.providers.contract import ProviderError, Sent
 from server.store.outputs import result_key
 from tests.integration.worker.bench import ME, OTHER, Bench, entry
 from tests.integration.worker.scripted import refusal
@@ -133,14 +133,15 @@ async def test_a_stop_after_the_receipt_leaves_nothing_in_doubt(bench: Bench) ->
     assert (task.state, shop.sold) == (TaskState.COMPLETED, {0: 1})
 
 
-@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize("failures", [1, 5])
 async def test_a_failed_fetch_is_repeated_and_buys_nothing(bench: Bench, failures: int) -> None:
+    """Time bounds it, and not the number of retries."""
     shop = Shop(fails_to_deliver=deque([lost_delivery() for _ in range(failures)]))
-    execution = bench.execution(shop, max_retries=3)
+    execution = bench.execution(shop, max_retries=1)
     await bench.accept(max_paid_attempts=1)
-    for errors in range(1, failures + 1):
+    for fetches in range(1, failures + 1):
         task = await bench.run(execution)
-        assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=errors))
+        assert (task.state, task.counts) == (TaskState.PENDING, Counts(fetches=fetches))
     task = await bench.run(execution)
     assert (task.state, shop.sold) == (TaskState.COMPLETED, {0: 1})
     assert task.attempts[1].paid
@@ -153,9 +154,12 @@ async def test_a_result_that_cannot_be_fetched_is_told_and_not_bought_again(
 ) -> None:
     shop = Shop(fails_to_deliver=deque([lost_delivery(retryable=retryable)] * 9))
     execution = bench.execution(shop, max_retries=1)
-    await bench.accept(max_paid_attempts=5)
+    await bench.accept(max_paid_attempts=5, ttl_ms=60_000)
     task = await bench.run(execution)
     if retryable:
+        bench.time_shift_ms = 3_599_000  # also past the ttl an outage is waited out for an hour
+        assert (await bench.run(execution)).state is TaskState.PENDING
+        bench.time_shift_ms = 3_601_000
         task = await bench.run(execution)
     assert task.state is TaskState.FAILED
     assert task.error is not None
@@ -168,7 +172,7 @@ async def test_a_timeout_after_the_receipt_is_no_doubt(bench: Bench) -> None:
     execution = bench.execution(shop, image_timeout_s=0.2)
     await bench.accept(max_paid_attempts=1)
     task = await bench.run(execution)
-    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=1))
+    assert (task.state, task.counts) == (TaskState.PENDING, Counts(fetches=1))
     shop.delivering.set()
     assert (await bench.run(execution)).state is TaskState.COMPLETED
     assert shop.sold == {0: 1}
@@ -186,6 +190,57 @@ async def test_a_store_that_is_away_holds_the_receipt_and_the_call(bench: Bench)
     bench.store_faults.wake()
     await work
     assert ((await bench.task(accepted.id)).state, shop.sold) == (TaskState.COMPLETED, {0: 1})
+
+
+async def test_bytes_that_are_no_picture_are_fetched_again_as_often_as_errors_allow(bench: Bench) -> None:
+    bad = ProviderError(
+        "The provider's image cannot be decoded.",
+        sent=Sent.IN_DOUBT,
+        reason=Reason.PROVIDER_REJECTED,
+        retryable=True,
+        retry_after_s=0.0,
+    )
+    shop = Shop(fails_to_deliver=deque([bad] * 9))
+    execution = bench.execution(shop, max_retries=1)
+    await bench.accept(max_paid_attempts=5)
+    assert (await bench.run(execution)).counts == Counts(errors=1)
+    assert ((await bench.run(execution)).state, shop.sold) == (TaskState.FAILED, {0: 1})
+
+
+async def test_a_stop_between_the_note_and_the_end_is_found_by_the_next_claim(bench: Bench) -> None:
+    """The attempt was closed in doubt by its own worker, with the picture stored and noted."""
+    shop = Shop(gives_receipts=False)
+    shop.delivering.clear()
+    accepted, work = await held_by_other(bench, shop, max_paid=2)
+    late = bench.output_faults.late["put"] = asyncio.Event()
+    shop.delivering.set()
+    await until(lambda: bench.output_faults.done["put"] >= 1, within_s=5)  # the bytes, answered late
+    late.set()
+    late = bench.output_faults.late["put"] = asyncio.Event()
+    await until(lambda: bench.output_faults.done["put"] >= 2, within_s=5)  # the note
+    work.cancel()
+    await asyncio.wait({work}, timeout=5)
+    late.set()
+    del bench.output_faults.late["put"]
+    assert (await bench.task(accepted.id)).attempts[1].outcome is AttemptOutcome.IN_DOUBT
+    task = await bench.run(bench.execution(shop))
+    assert (task.state, shop.sold, task.attempt) == (TaskState.COMPLETED, {0: 1}, 1)
+
+
+async def test_an_end_whose_answer_was_lost_is_no_stale_write(bench: Bench) -> None:
+    shop = Shop()
+    shop.delivering.clear()
+    accepted, work = await held_by_other(bench, shop)
+    await with_receipt(bench, accepted.id)
+    bench.store_faults.losing.add("write")  # carried out, and said not to be
+    before = bench.store_faults.done["write"]
+    shop.delivering.set()
+    await until(lambda: bench.store_faults.done["write"] > before, within_s=5)
+    bench.store_faults.losing.clear()
+    await work
+    assert (await bench.task(accepted.id)).state is TaskState.COMPLETED
+    assert (bench.stale_writes(), bench.finished(TaskState.COMPLETED)) == (0, 1)
+    assert await bench.place(accepted.id) == "gone"
 
 
 # --- result files ------------------------------------------------------------------------------------

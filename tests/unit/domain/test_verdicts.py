@@ -9,7 +9,7 @@ import pytest
 from server.domain import purchases, verdicts
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Counts, Task, TaskState
-from server.domain.verdicts import BACKOFF_CAP_MS, Failure, after_failure
+from server.domain.verdicts import BACKOFF_CAP_MS, LEAST_WAIT_MS, Failure, after_failure
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import (
     NOW_MS,
@@ -211,7 +211,7 @@ def test_waits_back_off_by_their_own_number() -> None:
 @pytest.mark.parametrize("retry_after_ms", [0, 1, 45_000])
 def test_the_providers_word_on_when_to_come_back_is_taken(failure: Failure, retry_after_ms: int) -> None:
     _, delay_ms = judge(in_attempt(), replace(failure, retry_after_ms=retry_after_ms), jitter=0.9)
-    assert delay_ms == retry_after_ms
+    assert delay_ms == (max(retry_after_ms, LEAST_WAIT_MS) if failure.no_capacity else retry_after_ms)
 
 
 # --- sequences ------------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ def assert_no_leaked_keys(url: str, prefix: str) -> None:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         found = {str(key) for key in client.scan_iter(match=f"{prefix}*", count=1000)}
         leaked = {key: client.type(key) for key in sorted(found - allowed)}
-    assert not leaked, f"keys without an owner: {leaked}"
+        jobs = list(client.hgetall(f"{prefix}jobs").items())[:3]
+    assert not leaked, f"keys without an owner: {leaked}, of jobs {jobs}"
 
 
 @pytest.fixture(scope="session")

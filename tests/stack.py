@@ -26,6 +26,8 @@ from tests.redis_server import RedisServer, assert_no_leaked_keys
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+LEASE_S = 15.0
+"""The default of LEASE_SECONDS."""
 TERMINAL = frozenset(
     {task_pb2.TASK_STATE_COMPLETED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED}
 )
@@ -184,9 +186,10 @@ async def calling(process: ServiceProcess) -> AsyncIterator[Calls]:
 async def no_leaked_keys(stack: Stack) -> None:
     """Every task has ended: soon the queue holds nothing but its singletons. AssertionError if it does not.
 
-    Soon, not at once: a task that was put in line twice is taken out by the worker that claims it.
+    Soon, not at once: a task that was put in line twice is taken out by the worker that claims it, and one
+    that the sweep put back while it ended, when its lease is over.
     """
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + LEASE_S + 5.0
     while True:
         try:
             assert_no_leaked_keys(stack.redis.url, DEFAULT_PREFIX)

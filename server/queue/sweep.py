@@ -195,7 +195,7 @@ class Sweep:
                 [(task.id, _line(task), _place(task, now)) for task in tasks],
                 old=marker,
                 new=advanced,
-                lease_ms=self._lease_ms,
+                lease_ms=self._lease_ms // 3,  # as in S1; the page may also be older than the task's end
             )
             if added is None:
                 self._position = None

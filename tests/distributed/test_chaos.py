@@ -32,8 +32,12 @@ async def kept(row: Row, nursery: Nursery, new_store: NewStore, *, slow_store: b
     assert run.audit.tasks
 
 
+MEASURED = dict.fromkeys(("fair-share", "idle"), pytest.mark.alone)
+"""Rows whose bound is a latency or a share of a processor: they have the machine to themselves."""
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MEASURED.get(n, ())) for n in ROWS])
 async def test_no_promise_is_broken(name: str, nursery: Nursery) -> None:
     await kept(ROWS[name], nursery, SqliteStore)
 

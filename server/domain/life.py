@@ -109,7 +109,7 @@ def mark(
         token_slot=number,
         set=changes,
         # A wait leaves no attempt, and shall leave nothing else: there may be thousands of them.
-        forgotten_slot=None if task.attempt in task.attempts else task.attempt,
+        forgotten_slot=task.attempt if task.attempt and task.attempt not in task.attempts else None,
     )
     return write, replace(
         task,

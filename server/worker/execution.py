@@ -8,7 +8,7 @@ overtaken changes nothing and lets go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from server.domain import life, purchases, verdicts, writes
 from server.domain.errors import StoreUnavailable, TaskError
 from server.domain.request import ReferenceKind
-from server.domain.task import StoredImage, Task, TaskState
+from server.domain.task import Task, TaskState
 from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
@@ -97,7 +97,6 @@ class Execution:
     async def _step(self, task: Task, holder: Holder) -> bool:
         """Decide on what the store says; False when the store has moved on meanwhile: read again."""
         now, worker = self._now_ms(), holder.worker
-        found: Sequence[StoredImage] = ()
         if task.state is TaskState.PENDING:
             if task.cancel_requested:
                 return await self._end(task, life.cancel_pending(task, now), worker)
@@ -106,12 +105,10 @@ class Execution:
             if task.not_before_ms > now:
                 await self._give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
-            found = await find_results(self._outputs, task, self._tools.result_key)
-        else:
-            if task.owner != worker and not await self._lost(task.owner):
-                await self._hand_over(task, worker)
-                return True
-            found = await find_results(self._outputs, task, self._tools.result_key)
+        elif task.owner != worker and not await self._lost(task.owner):
+            await self._hand_over(task, worker)
+            return True
+        found = await find_results(self._outputs, task, self._tools.result_key)
         if found:
             self._metrics.results_recovered.labels("file").inc(len(found))
             task = replace(task, images={**task.images, **{image.index: image for image in found}})

@@ -15,7 +15,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -23,6 +22,7 @@ from hypothesis.stateful import (
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Task, TaskState
 from server.providers.contract import ProviderError, Sent
+from server.queue.sweep import COMPARE_INTERVAL_MS
 from tests.integration.life.world import TTL_MS, Deployment, Node
 from tests.integration.worker.scripted import refusal
 from tests.redis_server import assert_no_leaked_keys
@@ -31,7 +31,11 @@ which = st.integers(0, 7)
 
 
 class Life(RuleBasedStateMachine):
-    """What may happen to a deployment."""
+    """What may happen to a deployment.
+
+    A rule that has nothing to act upon does nothing, and none has a precondition: what is open at a moment
+    depends on real time, and Hypothesis must be able to draw the same rules again.
+    """
 
     redis_url = ""
     redis_prefix = ""
@@ -58,7 +62,6 @@ class Life(RuleBasedStateMachine):
     def submit(self, images: int, max_paid: int, enqueue: bool) -> None:
         self.runner.run(self.deployment.submit(images=images, max_paid=max_paid, enqueue=enqueue))
 
-    @precondition(lambda self: self.deployment.accepted)
     @rule(task=which)
     def cancel(self, task: int) -> None:
         ids = sorted(self.deployment.accepted)
@@ -70,23 +73,21 @@ class Life(RuleBasedStateMachine):
     def claim(self, node: int, free: int) -> None:
         self.runner.run(self.deployment.claim(self.alive(node), free))
 
-    @precondition(lambda self: self.deployment.counter.open)
     @rule(call=which, stages=st.integers(1, 3))
     def go_on(self, call: int, stages: int) -> None:
         for _ in range(stages):
             if self.deployment.counter.open:
                 self.runner.run(self.deployment.step_call(call, lambda _: None))
 
-    @precondition(lambda self: self.deployment.counter.open)
     @rule()
     def the_oldest_call_goes_on(self) -> None:
-        self.runner.run(self.deployment.step_call(0, lambda _: None))
+        if self.deployment.counter.open:
+            self.runner.run(self.deployment.step_call(0, lambda _: None))
 
-    @precondition(lambda self: self.deployment.counter.open)
     @rule(call=which)
     def one_call_comes_to_its_end(self, call: int) -> None:
-        task_id = self.deployment.counter.open[call % len(self.deployment.counter.open)].task_id
-        self.runner.run(self.deployment.finish_calls(task_id))
+        if calls := self.deployment.counter.open:
+            self.runner.run(self.deployment.finish_calls(calls[call % len(calls)].task_id))
 
     @rule(cap=st.integers(0, 2))
     def workers_come_and_go(self, cap: int) -> None:
@@ -99,7 +100,6 @@ class Life(RuleBasedStateMachine):
         self.runner.run(self.deployment.sweep_until_quiet())
         self.runner.run(self.deployment.claim(self.alive(node), 8))
 
-    @precondition(lambda self: self.deployment.counter.open)
     @rule(call=which, busy=st.booleans(), for_good=st.booleans())
     def fail(self, call: int, busy: bool, for_good: bool) -> None:
         def error(asking: bool) -> ProviderError:
@@ -112,7 +112,8 @@ class Life(RuleBasedStateMachine):
                 no_capacity=busy,
             )
 
-        self.runner.run(self.deployment.step_call(call, error))
+        if self.deployment.counter.open:
+            self.runner.run(self.deployment.step_call(call, error))
 
     @rule(node=which)
     def kill(self, node: int) -> None:
@@ -146,10 +147,10 @@ class Life(RuleBasedStateMachine):
     def remember_redis(self) -> None:
         self.snapshot = dict(self.runner.run(self.deployment.board.snapshot()))
 
-    @precondition(lambda self: self.snapshot)
     @rule()
     def fail_over_to_a_stale_copy(self) -> None:
-        self.runner.run(self.deployment.board.restore(self.snapshot))
+        if self.snapshot:
+            self.runner.run(self.deployment.board.restore(self.snapshot))
 
     @rule()
     def leases_expire(self) -> None:
@@ -203,7 +204,9 @@ class Life(RuleBasedStateMachine):
             await deployment.declare_lost(node)
         heir = await deployment.add_node()
         for _ in range(30):
-            deployment.time_shift_ms += 1_000  # longer than any wait here
+            # Longer than any wait here, and until the next full compare: ids are minted by a clock that does
+            # not jump, so a jump of the others' can carry the sweep's marker past a task it has not seen.
+            deployment.time_shift_ms += COMPARE_INTERVAL_MS + 1
             await deployment.board.make_due()
             await deployment.board.expire_leases()
             await deployment.sweep_until_quiet()
@@ -233,7 +236,7 @@ def test_every_promise_holds_in_every_life(redis_url: str, redis_prefix: str, tm
         settings=settings(
             max_examples=80,
             stateful_step_count=25,
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate],
             deadline=None,
             database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -193,7 +193,7 @@ class Board:
         """What a replica that stopped following at that time has, as a Redis process of its own."""
         await self.client.flushall()
         for name, value in snapshot.items():
-            await self.client.restore(name, 0, value)
+            await self.client.restore(name, 0, value, replace=True)
         swept = await self.client.get(self.key("swept"))
         if swept is not None:
             await self.client.set(self.key("swept"), "another-run" + str(swept))

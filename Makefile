@@ -113,12 +113,12 @@ type: $(DEV) ## Check types, strictly, over code and tests
 .PHONY: test
 test: $(DEV) ## Install what is needed and check everything
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint type
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 
 .PHONY: test-coverage
 test-coverage: $(DEV) ## Run the tests and report which lines they reach
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine

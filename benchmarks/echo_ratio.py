@@ -49,8 +49,11 @@ class Ratio:
         )
 
 
-def measure(*, rounds: int, requests: int) -> list[Ratio]:
-    """Run service and echo in turn, `rounds` times each, after one warm-up round that is not counted."""
+def measure(*, rounds: int, requests: int, least: float | None = None) -> list[Ratio]:
+    """Run service and echo in turn, `rounds` times each, after one warm-up round that is not counted.
+
+    With `least`, stop as soon as no further round can move the median to the other side of it.
+    """
     message = image_service_pb2.GenerateImageRequest(
         prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
     )
@@ -60,18 +63,24 @@ def measure(*, rounds: int, requests: int) -> list[Ratio]:
         get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
         with _echo(task.SerializeToString()) as echo:
             return [
-                _compare(api.target, echo, GET_TASK, get, rounds, requests),
-                _compare(api.target, echo, SUBMIT, message.SerializeToString(), rounds, requests),
+                _compare(api.target, echo, method, sent, rounds, requests, least)
+                for method, sent in ((GET_TASK, get), (SUBMIT, message.SerializeToString()))
             ]
 
 
-def _compare(api: str, echo: str, method: str, message: bytes, rounds: int, requests: int) -> Ratio:
+def _compare(
+    api: str, echo: str, method: str, message: bytes, rounds: int, requests: int, least: float | None
+) -> Ratio:
     pairs: list[tuple[float, float]] = []
     for target in (api, echo):
         requests_per_second(target, method, message, max(200, requests // 5))
     for _ in range(rounds):
         bare = requests_per_second(echo, method, message, requests)
         pairs.append((requests_per_second(api, method, message, requests), bare))
+        if least is not None:
+            enough = sum(mine >= least * bare for mine, bare in pairs)
+            if max(enough, len(pairs) - enough) > rounds // 2:
+                break
     return Ratio(
         method=method,
         ratios=tuple(mine / bare for mine, bare in pairs),

@@ -32,9 +32,11 @@ async def started(calls: Calls, task_id: str) -> task_pb2.Task:
     return task
 
 
-def slow_request(name: str, images: int = 6) -> image_service_pb2.GenerateSequentialImagesRequest:
+def slow_request(name: str, images: int = 12) -> image_service_pb2.GenerateSequentialImagesRequest:
     """A task of several seconds."""
-    return image_service_pb2.GenerateSequentialImagesRequest(prompt=name, size="1K", max_images=images)
+    return image_service_pb2.GenerateSequentialImagesRequest(
+        prompt=name, model="local-canvas", size="512x512", max_images=images
+    )
 
 
 def the_one_at_work(workers: Iterable[ServiceProcess], task: task_pb2.Task) -> ServiceProcess:
@@ -203,7 +205,7 @@ async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_nex
             for task_id in ids:
                 task = await calls.ended(task_id, timeout_s=90)
                 assert task.state == task_pb2.TASK_STATE_COMPLETED
-                assert len(task.image.images) == 6
+                assert len(task.image.images) == 12
         assert second.stop() == 0
 
 

@@ -76,6 +76,8 @@ class History:
         self.lost: set[str] = set()
         self.bought = 0
         """Paid calls that the provider took, or may have taken."""
+        self.cut_short = False
+        """A call gave some of its images and then a refusal: the others were not bought by it."""
         self.end = ""
 
     def take(self, step: Step) -> None:
@@ -119,7 +121,8 @@ class History:
             assert marked.missing_images, "a call for nothing"
             if marked.attempts[marked.attempt].calls:
                 earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < marked.attempt]
-                assert not self.bought or AttemptOutcome.IN_DOUBT in earlier, "a second call without a doubt"
+                doubt = self.cut_short or AttemptOutcome.IN_DOUBT in earlier
+                assert not self.bought or doubt, "a second call without a doubt"
                 assert not purchases.to_fetch(task), "bought again before it was fetched"
                 self.bought += self.paid
             self.running.append(marked)
@@ -147,6 +150,9 @@ class History:
             case _ if not missing:  # a call cannot fail any more that has given everything
                 self.complete(mine)
                 return
+            case Event.STOPS_BEFORE_THE_CALL if self.has_begun_to_give(mine):
+                self.running.append(mine)  # not before the call any more: it goes on
+                return
             case Event.STOPS_BEFORE_THE_CALL:
                 self.bought -= self.paid and self.unanswered(mine)
                 self.write(verdicts.after_drain(mine, self.now_ms))
@@ -156,6 +162,7 @@ class History:
         bought = bool(purchases.to_fetch(mine))
         if outcome is not AttemptOutcome.IN_DOUBT:
             self.bought -= self.paid and self.unanswered(mine)
+            self.cut_short |= not bought and not self.unanswered(mine)
         failure = Failure(
             outcome=outcome,
             error=error(retryable=step.event is not Event.FAILS_FOR_GOOD),
@@ -166,7 +173,8 @@ class History:
         write, delay_ms = verdicts.after_failure(
             mine, failure, now_ms=self.now_ms, max_retries=MAX_RETRIES, jitter=step.jitter
         )
-        assert delay_ms is None or 0 <= delay_ms <= max(0, mine.ttl_time_ms - self.now_ms)
+        most_ms = verdicts.BACKOFF_CAP_MS if bought else max(0, mine.ttl_time_ms - self.now_ms)
+        assert delay_ms is None or 0 <= delay_ms <= most_ms
         self.write(write)
 
     def keep_receipt(self, mine: Task) -> None:
@@ -185,6 +193,11 @@ class History:
         """Whether the worker has a call of which nothing came."""
         calls = mine.attempts[mine.attempt].calls.values()
         return any(not purchases.delivered(mine, call) for call in calls)
+
+    def has_begun_to_give(self, mine: Task) -> bool:
+        """Whether the worker has a call that gave an image already, and may give more."""
+        calls = mine.attempts[mine.attempt].calls.values()
+        return any(purchases.delivered(mine, call) and not call.receipt for call in calls)
 
     def complete(self, mine: Task) -> None:
         """Everything that was missing is there."""

@@ -109,6 +109,34 @@ class Deployment:
         if replace:
             self.again(lambda: asyncio.create_task(self.start_worker(), name="next-worker"))
 
+    async def kill_any_worker(self) -> None:
+        """SIGKILL one that holds no task which was hit before and may be bought twice: all can end well.
+
+        It is stopped while its tasks are read, so it takes none in between; not so long that it is lost.
+        """
+
+        async def killed() -> bool:
+            for process in self.random.sample(self.workers, len(self.workers)):
+                process.signal(signal.SIGSTOP)
+                try:
+                    async with asyncio.timeout(self.lease_s / 4):
+                        spared = await self._holds_a_task_hit_before(process)
+                except TimeoutError:
+                    spared = True
+                if not spared:
+                    self.kill_worker(process)
+                    return True
+                process.signal(signal.SIGCONT)
+            await asyncio.sleep(PAUSE_S)
+            return False
+
+        await until_async(killed, within_s=30, what="a worker that may be killed")
+
+    async def _holds_a_task_hit_before(self, process: Process) -> bool:
+        unended = [p for p in self.promises if p.seen_end is None and p.max_paid > 1]
+        tasks = await asyncio.gather(*(self.read(promise.task_id) for promise in unended))
+        return any((open_attempt(task, process.worker_ids) or 0) > 1 for task in tasks)
+
     def note_kill(self, process: Process) -> None:
         """Put into the books that it was killed, or stopped, just now."""
         now = wall_ms()
@@ -200,7 +228,12 @@ class Deployment:
     # --- the books -----------------------------------------------------------------------------------
 
     async def audit(
-        self, *, recovery_s: float, within_s: float = 60.0, never_in_doubt: bool = False
+        self,
+        *,
+        recovery_s: float,
+        within_s: float = 60.0,
+        never_in_doubt: bool = False,
+        slow_machine: bool = False,
     ) -> Audit:
         """Wait for the end of every task, read each once more, and hold it against the bill."""
         await self.replaced()
@@ -217,6 +250,7 @@ class Deployment:
             killed=self.killed,
             recovery_s=recovery_s,
             never_in_doubt=never_in_doubt,
+            slow_machine=slow_machine,
         )
 
     def exits(self) -> list[str]:

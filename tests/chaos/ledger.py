@@ -3,7 +3,8 @@
 What the client was told (the ids it was given), what the store says (GetTask with every attempt), and what
 the upstream billed. A task may be in doubt once for every kill that hit it and for every fault that was
 scripted for it; everything else follows from that number and the task's max_paid_attempts. A kill hit a task
-when its worker had an attempt under way that somebody else had to end.
+when its worker had an attempt under way that somebody else had to end. Rows spare tasks that may be bought
+twice and were hit once: each of them must be completed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from dataclasses import dataclass, field
 from task.v1 import attempt_pb2, error_reason_pb2, task_pb2
 
 IN_DOUBT = attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT
+MAYBE_PAID = (IN_DOUBT, attempt_pb2.ATTEMPT_OUTCOME_CANCELLED)
 SUCCEEDED = attempt_pb2.ATTEMPT_OUTCOME_SUCCEEDED
 COMPLETED = task_pb2.TASK_STATE_COMPLETED
 FAILED = task_pb2.TASK_STATE_FAILED
+CANCELLED = task_pb2.TASK_STATE_CANCELLED
 OUTCOME_UNKNOWN = error_reason_pb2.ERROR_REASON_OUTCOME_UNKNOWN
 WORKER_LOST = error_reason_pb2.ERROR_REASON_WORKER_LOST
 
@@ -33,6 +36,8 @@ class Promise:
     max_paid: int
     doubts: int = 0
     """Faults scripted for it that leave a call in doubt."""
+    cancelled: bool = False
+    """Its cancel was asked for and not refused: it ends CANCELLED, and is never bought again."""
     told_ms: int = 0
     seen_end: task_pb2.Task | None = None
     """As a client first saw it ended."""
@@ -89,19 +94,30 @@ def audit(
     killed: Mapping[str, int],
     recovery_s: float,
     never_in_doubt: bool = False,
+    slow_machine: bool = False,
 ) -> Audit:
     """Hold every promise against store and bill.
 
     `killed`: when each worker that was killed, or stopped past its lease, was so, in ms by its id.
 
     `never_in_doubt`: nothing happened to any worker, so a single call must have been enough for every task.
+
+    `slow_machine`: others use it as well, so a worker that lives may be too slow to give a sign of life in
+    time; its tasks then count as hit. Elsewhere such a verdict is a violation.
     """
     result = Audit()
     ids: Counter[str] = Counter()
     for promise in promises:
         result.tasks += 1
         ids[promise.task_id] += 1
-        _one(result, promise, billed[promise.prompt], killed, recovery_s, never_in_doubt)
+        _one(
+            result,
+            promise,
+            billed[promise.prompt],
+            killed,
+            recovery_s,
+            excuse_slow=slow_machine and not never_in_doubt,
+        )
     result.violations += [
         Violation("two request ids were given the same task", i) for i, n in ids.items() if n > 1
     ]
@@ -114,7 +130,8 @@ def _one(
     billed: int,
     killed: Mapping[str, int],
     recovery_s: float,
-    never_in_doubt: bool,
+    *,
+    excuse_slow: bool,
 ) -> None:
     task = promise.final
     hits = [] if task is None else _hits(task, killed)
@@ -127,10 +144,13 @@ def _one(
         broken("an acknowledged task cannot be found")
         return
     result.hits += len(hits)
-    false = 0 if never_in_doubt else _false_verdicts(task, killed)
+    false = _false_verdicts(task, killed)
     result.false_verdicts += false
-    doubts = promise.doubts + len(hits) + false
-    allowed = min(promise.max_paid, 1 + doubts)
+    if false and not excuse_slow:
+        broken("an attempt was taken from a worker that lived")
+    excused = promise.doubts + (false if excuse_slow else 0)
+    doubts = excused + len(hits)
+    allowed = 1 if promise.cancelled else min(promise.max_paid, 1 + doubts)
     if billed > allowed:
         result.bought_twice += 1
         broken(f"bought {billed} times where {allowed} is the most")
@@ -138,15 +158,20 @@ def _one(
         result.bought_again += 1
     if billed > 1 + sum(attempt.outcome == IN_DOUBT for attempt in task.attempts):
         broken("bought again without a recorded attempt in doubt")
-    if billed > sum(attempt.paid or attempt.outcome == IN_DOUBT for attempt in task.attempts):
+    if billed > sum(attempt.paid or attempt.outcome in MAYBE_PAID for attempt in task.attempts):
         broken("billed for calls that the store has no record of")
-    if task.state not in (COMPLETED, FAILED):
+    if task.state not in (COMPLETED, FAILED, CANCELLED):
         result.lost += 1
         broken("it has not ended")
         return
     if promise.seen_end is not None and promise.seen_end.SerializeToString() != task.SerializeToString():
         broken(f"it changed after its end (revision {promise.seen_end.revision} before)")
-    if task.state == COMPLETED:
+    if promise.cancelled or task.state == CANCELLED:
+        if task.state != CANCELLED:
+            broken("it was cancelled and ended otherwise")
+        elif not promise.cancelled:
+            broken("nobody had it cancelled")
+    elif task.state == COMPLETED:
         if len(task.image.images) != 1 or not task.image.images[0].sha256:
             broken("it is completed without its picture")
         if sum(attempt.outcome == SUCCEEDED for attempt in task.attempts) > 1:
@@ -155,6 +180,8 @@ def _one(
             broken("it has a picture that was never bought")
     elif task.error.reason == OUTCOME_UNKNOWN and doubts >= promise.max_paid:
         result.unknown += 1
+        if promise.max_paid > 1 and excused < promise.max_paid:
+            broken("it might have been bought once more, and was not completed")
     else:
         result.lost += 1
         broken("it failed though no rule lets it")

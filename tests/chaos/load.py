@@ -11,7 +11,7 @@ from typing import Self
 import grpc
 import grpc.aio
 from image.v1 import image_service_pb2
-from task.v1 import task_pb2
+from task.v1 import task_pb2, task_service_pb2
 
 from tests.chaos.deployment import AWAY, CALL_TIMEOUT_S, PAUSE_S, Deployment
 from tests.chaos.ledger import Promise, wall_ms
@@ -82,6 +82,23 @@ async def submit(
     promise = promised(task_id, request, doubts=doubts)
     deployment.follow(promise)
     return promise
+
+
+async def held(deployment: Deployment, max_paid: int) -> Promise:
+    """A task whose paid call is under way and stays so."""
+    request = new_request(max_paid=max_paid)
+    deployment.upstream.hold(request.prompt)
+    promise = await submit(deployment, request)
+    await deployment.upstream.until_billed(request.prompt)
+    return promise
+
+
+async def cancel(deployment: Deployment, promise: Promise) -> task_pb2.Task:
+    """Have it cancelled; the task as it was after the answer."""
+    request = task_service_pb2.CancelTaskRequest(task_id=promise.task_id)
+    answer = await deployment.calls().tasks.CancelTask(request, timeout=CALL_TIMEOUT_S)
+    promise.cancelled = True
+    return answer.task
 
 
 class Load:

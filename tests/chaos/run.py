@@ -112,18 +112,17 @@ class Run:
         recovery_s: float | None = None,
         within_s: float = 60.0,
         never_in_doubt: bool = False,
-        all_over: bool = True,
     ) -> Audit:
-        """Close the books of a deployment and count them into the row's.
-
-        `all_over`: no task is left, so nothing of any may be left in Redis.
-        """
+        """Close the books of a deployment and count them into the row's; every task is over then."""
         found = await deployment.audit(
-            recovery_s=recovery_s or self.recovery_s, within_s=within_s, never_in_doubt=never_in_doubt
+            recovery_s=recovery_s or self.recovery_s,
+            within_s=within_s,
+            never_in_doubt=never_in_doubt,
+            slow_machine=self.short,
         )
         found.violations += [Violation("a process ended by itself", what) for what in deployment.exits()]
         found.violations += [Violation("an answer that no client should get", t) for t in deployment.troubles]
-        if all_over and not found.lost:
+        if not found.lost:
             found.violations += await _leaks(deployment)
         for violation in found.violations:
             task_id = violation.about.partition("task ")[2].partition(";")[0]

@@ -44,9 +44,30 @@ def failed(reason: str, *attempts: attempt_pb2.Attempt) -> task_pb2.Task:
     return task
 
 
-def held(task: task_pb2.Task | None, *, billed: int, max_paid: int = 2, recovery_s: float = 6.0) -> Audit:
-    promise = Promise(task_id=ID, request_id="r", prompt="p", max_paid=max_paid, final=task)
-    return audit([promise], billed={"p": billed}, killed={"victim": KILLED_MS}, recovery_s=recovery_s)
+def cancelled(*attempts: attempt_pb2.Attempt) -> task_pb2.Task:
+    task = task_pb2.Task(task_id=ID, state=task_pb2.TASK_STATE_CANCELLED, attempts=attempts)
+    task.end_time.FromMilliseconds(NEXT_MS)
+    return task
+
+
+def held(
+    task: task_pb2.Task | None,
+    *,
+    billed: int,
+    max_paid: int = 2,
+    recovery_s: float = 6.0,
+    cancel: bool = False,
+    killed: str = "victim",
+    slow_machine: bool = False,
+) -> Audit:
+    promise = Promise(task_id=ID, request_id="r", prompt="p", max_paid=max_paid, cancelled=cancel, final=task)
+    return audit(
+        [promise],
+        billed={"p": billed},
+        killed={killed: KILLED_MS},
+        recovery_s=recovery_s,
+        slow_machine=slow_machine,
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,6 +109,38 @@ def test_a_broken_promise_is_found(task: task_pb2.Task | None, billed: int, max_
     found = held(task, billed=billed, max_paid=max_paid)
     assert any(says in violation.what for violation in found.violations), found.violations
     assert all(ID in violation.about for violation in found.violations)
+
+
+TWICE = (LOST, attempt(2, "victim", "IN_DOUBT", start_ms=500, end_ms=NEXT_MS))
+
+
+def test_who_may_be_bought_twice_is_completed() -> None:
+    found = held(failed("OUTCOME_UNKNOWN", *TWICE), billed=2)
+    assert ["might have been bought once more" in violation.what for violation in found.violations] == [True]
+
+
+@pytest.mark.parametrize("slow_machine", [False, True])
+def test_a_verdict_on_a_living_worker_is_excused_on_a_slow_machine_only(slow_machine: bool) -> None:
+    found = held(completed(LOST, SECOND), billed=2, killed="another", slow_machine=slow_machine)
+    assert found.false_verdicts == 1
+    told = [] if slow_machine else ["taken from a worker that lived", "bought 2 times where 1 is the most"]
+    assert len(found.violations) == len(told)
+    for violation, says in zip(found.violations, told, strict=True):
+        assert says in violation.what
+
+
+@pytest.mark.parametrize(
+    ("task", "billed", "cancel", "says"),
+    [
+        pytest.param(cancelled(LOST), 1, True, "", id="as it was told"),
+        pytest.param(completed(LOST, SECOND), 1, True, "ended otherwise", id="not cancelled"),
+        pytest.param(cancelled(*TWICE), 2, True, "bought 2 times where 1", id="bought after the cancel"),
+        pytest.param(cancelled(LOST), 1, False, "nobody had it cancelled", id="nobody asked for it"),
+    ],
+)
+def test_cancels_are_held(task: task_pb2.Task, billed: int, cancel: bool, says: str) -> None:
+    found = held(task, billed=billed, cancel=cancel)
+    assert [says in violation.what for violation in found.violations] == ([True] if says else [])
 
 
 def test_recovery_is_from_the_kill_to_the_next_attempt() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.rows import apis, fairness, idle, redis, rolling, stores, upstreams, workers
+from tests.chaos.rows import apis, cancels, fairness, idle, redis, rolling, stores, upstreams, workers
 from tests.chaos.run import Row
 
 ROWS = {
@@ -20,6 +20,7 @@ ROWS = {
         Row("upstream-cuts", "vendor cut at connect, send, wait, read", upstreams.cuts, "max_paid"),
         Row("gateways", "502, 503, 504, unreadable 200", upstreams.gateways, "never blindly"),
         Row("after-answer", "SIGKILL after the vendor's answer", workers.after_answer, "billed once"),
+        Row("cancel", "SIGKILL after a cancel", cancels.cancelled, "CANCELLED in 6 s", on_mongo=True),
         Row("redis-flush", "FLUSHALL", redis.flush, "60 s", on_mongo=True),
         Row("redis-stopped", "Redis stopped 7 s", redis.stopped, "60 s", on_mongo=True),
         Row("redis-stopped-long", "Redis stopped past a lease", redis.stopped_long, "60 s", on_mongo=True),

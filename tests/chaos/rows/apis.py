@@ -51,7 +51,7 @@ async def _kill_during_submits(run: Run, deployment: Deployment, max_paid: int) 
 
 async def duplicates(run: Run) -> None:
     """Fifty copies of each request at once over two API processes, while they and the workers are killed."""
-    ids = run.size(short=6, full=200)
+    ids = run.size(short=16, full=200)
     async with run.deployed(
         apis=2, workers=run.size(short=2, full=4), delay_s=0.3, WORKER_CONCURRENCY="4"
     ) as deployment:
@@ -82,11 +82,13 @@ async def _kill_meanwhile(run: Run, deployment: Deployment) -> None:
     kills = 0
     try:
         while True:
-            await asyncio.sleep(run.random.uniform(0.1, 0.4) if run.short else run.random.uniform(0.5, 1.5))
+            await asyncio.sleep(run.random.uniform(0.0, 0.1) if run.short else run.random.uniform(0.5, 1.5))
             if kills % 2 == 0 and len(deployment.apis) > 1:
                 deployment.kill_api(run.random.choice(deployment.apis))
             elif len(deployment.workers) > 1:
-                deployment.kill_worker(run.random.choice(deployment.workers))
+                await deployment.kill_any_worker()
             kills += 1
     finally:
         run.notes.append(f"{kills} kills meanwhile")
+        if kills < 2:
+            run.broken("too few processes were killed meanwhile")

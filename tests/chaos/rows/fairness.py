@@ -25,8 +25,8 @@ async def fair_share(run: Run) -> None:
         await flooding
         still_flooded = sum(promise.seen_end is None for promise in deployment.promises)
         run.repetitions = 1
-        deployment.promises = [promise for promise in deployment.promises if promise.seen_end is not None]
-        await run.settle(deployment, never_in_doubt=True, all_over=False)
+        deployment.upstream.delay_s = 0.0  # what was measured is over; the rest of the flood is still owed
+        await run.settle(deployment, never_in_doubt=True, within_s=600.0)
     p95_alone, p95 = (statistics.quantiles(_took_s(ps), n=20)[-1] for ps in (alone, beside))
     run.notes.append(
         f"p95 {p95_alone:.2f} s alone, {p95:.2f} s beside the flood, of which {still_flooded} tasks were left"

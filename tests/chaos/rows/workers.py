@@ -6,8 +6,8 @@ import asyncio
 import signal
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, explain, open_attempt
-from tests.chaos.load import new_request, submit
+from tests.chaos.ledger import Promise, explain
+from tests.chaos.load import held, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
 from tests.waiting import until, until_async
@@ -26,29 +26,17 @@ async def worker_kill(run: Run) -> None:
             async with run.load(deployment, every_s=0.05, at_most=40, max_paid=max_paid):
                 for _ in range(under_load):
                     await asyncio.sleep(run.random.uniform(0.2, 1.0))  # at random points
-                    deployment.kill_worker(await _victim(deployment, max_paid))
+                    await deployment.kill_any_worker()
                     run.repetitions += 1
         await run.settle(deployment)
     await asyncio.gather(*(_on_an_idle_queue(run, max_paid, idle) for max_paid in (1, 2)))
-
-
-async def _victim(deployment: Deployment, max_paid: int) -> Process:
-    """Any worker; with two calls to spend, one without a task that was hit before: all can end well."""
-    workers = list(deployment.workers)
-    if max_paid > 1:
-        unended = [promise for promise in deployment.promises if promise.seen_end is None]
-        tasks = await asyncio.gather(*(deployment.read(promise.task_id) for promise in unended))
-        hit = [task for task in tasks if len(task.attempts) > 1]
-        spared = [w for w in workers if any(open_attempt(task, w.worker_ids) is not None for task in hit)]
-        workers = [worker for worker in workers if worker not in spared] or workers
-    return deployment.random.choice(workers)
 
 
 async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
     """Only one task exists, and nothing else will ever wake anybody."""
     async with run.deployed(workers=2) as deployment:
         for _ in range(times):
-            promise = await _held(deployment, max_paid)
+            promise = await held(deployment, max_paid)
             deployment.kill_worker(await deployment.holder(promise))
             deployment.upstream.release(promise.prompt)
             await deployment.all_ended([promise], within_s=60)
@@ -61,7 +49,7 @@ async def at_the_default_lease(run: Run) -> None:
     times = run.size(short=2, full=20)
     lease_s, bound_s = (run.lease_s, run.recovery_s) if run.short else (DEFAULT_LEASE_S, DEFAULT_BOUND_S)
     async with run.deployed(workers=times, lease_s=lease_s, WORKER_CONCURRENCY="1") as deployment:
-        promises = [await _held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
+        promises = [await held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
         victims = [await deployment.holder(promise) for promise in promises]
         for _ in range(2):
             await deployment.start_worker(WORKER_CONCURRENCY=str(times))
@@ -71,15 +59,6 @@ async def at_the_default_lease(run: Run) -> None:
             deployment.upstream.release(promise.prompt)
         run.repetitions += times
         await run.settle(deployment, recovery_s=bound_s)
-
-
-async def _held(deployment: Deployment, max_paid: int) -> Promise:
-    """A task whose paid call is under way and stays so."""
-    request = new_request(max_paid=max_paid)
-    deployment.upstream.hold(request.prompt)
-    promise = await submit(deployment, request)
-    await deployment.upstream.until_billed(request.prompt)
-    return promise
 
 
 async def after_answer(run: Run) -> None:
@@ -151,7 +130,7 @@ async def fencing(run: Run) -> None:
 
 
 async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
-    promises = [await _held(deployment, 1 + n % 2) for n in range(sleepers)]
+    promises = [await held(deployment, 1 + n % 2) for n in range(sleepers)]
     held = [(promise, await deployment.holder(promise)) for promise in promises]
     for _, worker in held:
         worker.signal(signal.SIGSTOP)

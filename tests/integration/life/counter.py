@@ -40,7 +40,7 @@ class OpenCall:
 
 
 class SalesCounter:
-    """Sells to workers: asked → sold → receipt → delivered."""
+    """Sells to workers: asked → sold → receipt → delivered. Some vendors give no receipt."""
 
     name = "local"
     paid = True
@@ -49,6 +49,7 @@ class SalesCounter:
 
     def __init__(self) -> None:
         self.open: list[OpenCall] = []
+        self.receipts = True
         self.sold: Counter[tuple[str, int]] = Counter()
         """How often each image of each task was sold."""
 
@@ -70,7 +71,8 @@ class SalesCounter:
                 call.asking = False
                 self.sold.update((generation.task_id, index) for index in generation.indexes)
                 await call.stand_still()
-                await receipt(json.dumps(generation.indexes))
+                if self.receipts:
+                    await receipt(json.dumps(generation.indexes))
             for index in generation.indexes:
                 await call.stand_still()
                 await progress(made(index))

@@ -47,10 +47,11 @@ class Life(RuleBasedStateMachine):
         self.ended: dict[str, Task] = {}
         self.snapshot: dict[str, bytes] = {}
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(receipts=st.booleans())
+    def begin(self, receipts: bool) -> None:
         where = Path(mkdtemp(dir=self.directory))
         self.deployment = self.runner.run(Deployment.start(where, self.redis_url, self.redis_prefix))
+        self.deployment.counter.receipts = receipts
         for max_paid in (1, 2):
             self.runner.run(self.deployment.add_node())
             self.runner.run(self.deployment.submit(images=max_paid, max_paid=max_paid, enqueue=True))
@@ -120,6 +121,11 @@ class Life(RuleBasedStateMachine):
         killed = self.alive(node)
         self.runner.run(self.deployment.kill(killed))
         self.runner.run(self.deployment.declare_lost(killed))
+        self.runner.run(self.deployment.add_node())
+
+    @rule(node=which)
+    def stop(self, node: int) -> None:
+        self.runner.run(self.deployment.stop(self.alive(node)))
         self.runner.run(self.deployment.add_node())
 
     @rule(node=which)
@@ -224,8 +230,8 @@ class Life(RuleBasedStateMachine):
         assert_no_leaked_keys(self.redis_url, self.redis_prefix)
 
     def alive(self, choice: int) -> Node:
-        """One of the nodes that were not killed."""
-        alive = [node for node in self.deployment.nodes if not node.killed]
+        """One of the nodes that were neither killed nor stopped."""
+        alive = [node for node in self.deployment.nodes if not node.gone]
         return alive[choice % len(alive)]
 
 

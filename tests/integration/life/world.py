@@ -47,7 +47,8 @@ class Node:
     faults: tuple[Faults, ...]
     works: dict[asyncio.Task[None], tuple[str, Cancel]] = field(default_factory=dict)
     lost: bool = False
-    killed: bool = False
+    gone: bool = False
+    """Killed, or stopped."""
 
 
 class Deployment:
@@ -191,7 +192,7 @@ class Deployment:
 
     async def kill(self, node: Node) -> None:
         """Nothing of it reaches anybody any more."""
-        node.killed = True
+        node.gone = True
         for faults in node.faults:
             faults.away = True
         for work in node.works:
@@ -199,6 +200,16 @@ class Deployment:
         if node.works:
             await asyncio.wait(node.works)
         node.works.clear()
+
+    async def stop(self, node: Node) -> None:
+        """A stop whose grace is over at once (rule W5): what surely bought nothing is given back."""
+        node.gone = True
+        for work in node.works:
+            work.cancel()
+        if node.works:
+            await asyncio.wait(node.works)
+        node.works.clear()
+        await self.store.remove_worker(node.id)
 
     async def come_to_rest(self) -> None:
         """Until every piece of work stands still at the counter, or is over."""

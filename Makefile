@@ -99,11 +99,14 @@ fmt: $(DEV) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
 
-.PHONY: lint
-lint: $(DEV) ## Check style, import contracts and protos
+.PHONY: style
+style: $(DEV)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports | tail -n 3
+
+.PHONY: lint
+lint: style ## Check style, import contracts and protos
 	@$(BIN)/python -m pytest --quiet -p no:randomly tests/proto
 
 .PHONY: type
@@ -112,8 +115,8 @@ type: $(DEV) ## Check types, strictly, over code and tests
 
 .PHONY: test
 test: $(DEV) ## Install what is needed and check everything
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint type
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup --ignore tests/proto -m "not alone" $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target style type
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 
 .PHONY: test-coverage

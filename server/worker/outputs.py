@@ -1,4 +1,4 @@
-"""From a provider's bytes to an image of ours: decoded, measured, hashed, stored."""
+"""From a provider's bytes to an image of ours: decoded, measured, hashed, named."""
 
 from __future__ import annotations
 
@@ -11,28 +11,10 @@ from PIL import Image, UnidentifiedImageError
 
 from server.domain.errors import Reason
 from server.domain.task import StoredImage
-from server.ports import OutputStore
 from server.providers.contract import MadeImage, ProviderError, Sent
 
 MAX_PIXELS = 64_000_000
 _TYPES = {"PNG": ("image/png", "png"), "JPEG": ("image/jpeg", "jpg"), "WEBP": ("image/webp", "webp")}
-
-
-async def store_image(
-    outputs: OutputStore,
-    made: MadeImage,
-    *,
-    task_id: str,
-    attempt: int,
-    new_key: Callable[[str, int, int, str], str],
-) -> StoredImage:
-    """Verify and keep the image; durable when it returns.
-
-    Raises ProviderError for bytes that are no complete picture, StoreUnavailable when outputs are away.
-    """
-    image = await verify_image(made, task_id=task_id, attempt=attempt, new_key=new_key)
-    await outputs.put(image.key, made.data, mime_type=image.mime_type)
-    return image
 
 
 async def verify_image(

@@ -13,7 +13,7 @@ from ulid import ULID
 
 from server.domain.errors import Reason, StoreUnavailable
 from server.domain.request import ImageRequest
-from server.domain.task import Task, TaskState
+from server.domain.task import StoredImage, Task, TaskState
 from server.metrics import Metrics
 from server.ports import (
     Claimed,
@@ -26,7 +26,7 @@ from server.ports import (
     WorkQueue,
     now_ms,
 )
-from server.providers.contract import Provider
+from server.providers.contract import MadeImage, Provider
 from server.queue.connection import open_client
 from server.queue.keys import Job, QueueKeys
 from server.queue.sweep import Sweep
@@ -36,6 +36,7 @@ from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Budget
 from server.worker.cancel import Cancel
 from server.worker.execution import Execution, Holder
+from server.worker.outputs import verify_image
 from tests.fakes_store import make_task
 from tests.faults import Faults, faulty
 from tests.waiting import until
@@ -120,6 +121,12 @@ class Bench:
         return task
 
     # --- the queue -------------------------------------------------------------------------------
+
+    async def keep(self, made: MadeImage, *, task_id: str, attempt: int) -> StoredImage:
+        """Verify an image and store its bytes, as an attempt does."""
+        image = await verify_image(made, task_id=task_id, attempt=attempt, new_key=output_key)
+        await self.outputs.put(image.key, made.data, mime_type=image.mime_type)
+        return image
 
     async def claim(self, *, worker: str = ME, lease_ms: int = LEASE_MS) -> Claimed:
         """The next task, which is due within a second."""

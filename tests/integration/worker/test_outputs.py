@@ -12,15 +12,13 @@ import pytest
 from server.domain.errors import Reason
 from server.domain.task import StoredImage
 from server.providers.contract import MadeImage, ProviderError, Sent
-from server.store.outputs import output_key
-from server.worker.outputs import store_image
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.scripted import picture
 
 
 async def stored(bench: Bench, data: bytes) -> StoredImage:
     made = MadeImage(index=3, data=data, seed=7)
-    return await store_image(bench.outputs, made, task_id="01TASK", attempt=2, new_key=output_key)
+    return await bench.keep(made, task_id="01TASK", attempt=2)
 
 
 @pytest.mark.parametrize(

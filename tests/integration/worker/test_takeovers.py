@@ -10,8 +10,6 @@ from server.domain import attempt_writes, life, purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
 from server.providers.contract import Sent
-from server.store.outputs import output_key
-from server.worker.outputs import store_image
 from tests.integration.worker.bench import ME, OTHER, Bench, entry
 from tests.integration.worker.scripted import (
     ScriptedProvider,
@@ -35,7 +33,7 @@ async def die_in_mid_call(bench: Bench, task: Task, *, paid: bool = False, image
     )
     assert await bench.store.write(write)
     for index in range(images):
-        image = await store_image(bench.outputs, made(index), task_id=task.id, attempt=1, new_key=output_key)
+        image = await bench.keep(made(index), task_id=task.id, attempt=1)
         assert await bench.store.write(attempt_writes.add_image(marked, image, bench.now_ms()))
     return await bench.task(task.id)
 

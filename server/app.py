@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from server.domain.admission import Defaults
+from server.domain.catalogue import Catalogue
 from server.domain.errors import StoreUnavailable
 from server.domain.routing import Routing
 from server.metrics import Metrics
@@ -65,6 +67,16 @@ def without_adapter(settings: Settings) -> list[str]:
     )
 
 
+def retired_models(catalogue: Catalogue, routing: Routing) -> list[str]:
+    """The models that are past their retired date and still sent to a vendor."""
+    today = datetime.now(UTC).date()
+    return [
+        f"{model.id} ({model.retired_date})"
+        for model in catalogue.models
+        if model.retired(today) and any(route.provider in routing.configured for route in model.routes)
+    ]
+
+
 async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Serve gRPC and the side port until `stop` is set, then drain within the grace."""
     from server.api.grpc_server import GrpcServer
@@ -85,6 +97,11 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     if routing.stand_in:
         log.warning("no vendor key is set: the local provider stands in for the models of all vendors")
     async with open_parts(settings, "api", stop) as parts:
+        if retired := retired_models(parts.catalogue, routing):
+            log.warning(
+                "models are offered that their vendors have retired, or so it is reported",
+                models=", ".join(retired),
+            )
         line = Line(parts.queue)
         waits = Waits(store=parts.store, events=RedisTaskEvents(settings.redis_url), metrics=parts.metrics)
         tasks = TaskService(
@@ -180,7 +197,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
             queue=parts.queue,
             outputs=parts.outputs,
             providers=providers,
-            upstream_model=parts.catalogue.upstream_model,
+            route=parts.catalogue.route,
             new_key=output_key,
             result_key=result_key,
             budget=Budget(

@@ -107,10 +107,10 @@ def configured_providers(settings: Settings) -> frozenset[str]:
 def _catalogue(settings: Settings) -> Catalogue:
     """The catalogue, with the settings that name something in it checked against it. Raises StartError."""
     try:
-        catalogue = load_catalogue()
+        catalogue = load_catalogue(settings.model_catalogue)
         catalogue.find(settings.image_model)
     except CatalogueError as error:
-        raise StartError(str(error)) from error
+        raise StartError(f"MODEL_CATALOGUE: {error}") from error
     except ModelNotFound as error:
         raise StartError(f"IMAGE_MODEL: {error}") from error
     if not any(model.sizes.resolve(settings.image_default_size) for model in catalogue.models):

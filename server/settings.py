@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         description="Ark's address; `/api/v3` is appended when the path is empty.",
     )
     image_model: str = Field("doubao-seedream-4-0-250828", description="Model of requests that name none.")
+    model_catalogue: Path | None = Field(
+        None,
+        description="A TOML file that adds models to the built-in ones or overrides them by id; "
+        "empty = the built-in ones alone.",
+    )
     image_default_size: str = Field(
         "2K", description="Size of requests that name none, where the model takes it."
     )

@@ -106,7 +106,11 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
         found.extend(error.violations)
     except ServiceError as error:
         refused = error
-    chosen = _fit_to_model(draft, model, defaults, wanted, wrong) if model is not None else None
+    chosen = None
+    if model is not None:
+        chosen = _fit_to_model(draft, model, defaults, wanted, wrong)
+        # Of one that cannot be reached, too, everything is said at once.
+        _fit_to_route(draft, model, route or model.routes[0], wrong)
     if found:
         raise InvalidRequest(found)
     if refused is not None:
@@ -126,7 +130,7 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
             seed=seed if draft.seed is None or draft.seed < 0 else draft.seed,
             guidance_scale=draft.guidance_scale,
             quality=draft.quality,
-            output_format=draft.output_format or model.output_formats[0],
+            output_format=draft.output_format or route.parameters.output_formats[0],
             sequence=draft.sequence,
             max_images=wanted,
         ),
@@ -225,6 +229,8 @@ def _fit_to_model(
     if len(draft.references) > model.max_references:
         allowed = f"at most {model.max_references}" if model.max_references else "no"
         wrong("reference_images", f"{model.id} takes {allowed} reference images")
+    if len(draft.references) < model.min_references:
+        wrong("reference_images", f"{model.id} edits pictures: at least {model.min_references} must be sent")
     if wanted > model.max_images:
         wrong("max_images", f"{model.id} makes at most {model.max_images} images of one sequence")
     if draft.quality and draft.quality != "standard" and draft.quality not in model.qualities:
@@ -232,15 +238,26 @@ def _fit_to_model(
             "quality",
             f"{draft.quality[:64]!r} is not known to {model.id}; allowed: {', '.join(model.qualities)}",
         )
-    if draft.output_format is not None and draft.output_format not in model.output_formats:
-        names = ", ".join(f.name for f in model.output_formats)
-        wrong("output_format", f"{draft.output_format.name} is not made by {model.id}; allowed: {names}")
     if draft.size.strip():
         chosen = model.sizes.resolve(draft.size)
         if chosen is None:
             wrong("size", f"{draft.size[:64]!r} is not made by {model.id}; allowed: {model.sizes.describe()}")
         return chosen
-    return model.sizes.resolve(defaults.size) or (model.sizes.default, "")
+    return model.sizes.resolve(defaults.size) or model.sizes.resolve(model.sizes.default)
+
+
+def _fit_to_route(draft: Draft, model: Model, route: Route, wrong: Wrong) -> None:
+    """Check the fields that a provider may lack; one that says "no preference" passes everywhere."""
+    takes, at = route.parameters, f"{model.id} at {route.provider}"
+    if not takes.seed and draft.seed is not None and draft.seed > 0:
+        wrong("seed", f"is not taken by {at}; allowed: -1 (random), 0 or unset")
+    if not takes.guidance_scale and draft.guidance_scale is not None:
+        wrong("guidance_scale", f"is not taken by {at}; allowed: unset")
+    if draft.watermark and not takes.watermark:
+        wrong("watermark", f"is not put on by {at}; allowed: false")
+    if draft.output_format is not None and draft.output_format not in takes.output_formats:
+        names = ", ".join(f.name for f in takes.output_formats)
+        wrong("output_format", f"{draft.output_format.name} is not made by {at}; allowed: {names}")
 
 
 def check_task_id(task_id: str, *, others: Sequence[Violation] = ()) -> None:

@@ -1,15 +1,45 @@
-"""Models as data: what each one is called, who serves it and what it can be asked for.
+"""Models as data: what each one is called, who serves it, what it can be asked for and what it costs.
 
-The entries come from `server/providers/catalogue.toml`; this file only knows what they mean.
+The entries come from `server/providers/catalogue.toml` and a deployment's own file; this file only knows
+what they mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from server.domain.errors import ModelNotFound
-from server.domain.request import OutputFormat, Size, parse_size
+from server.domain.request import MAX_IMAGES, OutputFormat, Size, parse_size
+from server.domain.task import TaskType
+
+LOCAL = "local"
+"""The provider that draws by itself, and may stand in for vendors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Which optional fields of a request one provider honours for a model; the default is the least."""
+
+    seed: bool = False
+    guidance_scale: bool = False
+    watermark: bool = False
+    """Whether it can put a visible watermark on the picture. Leaving it out is something everyone can."""
+    groups: bool = False
+    """Whether one call makes several pictures that belong together; else each has a call of its own."""
+    output_formats: tuple[OutputFormat, ...] = (OutputFormat.JPEG,)
+    """The formats it makes, the one it makes unasked first. With a single one the field is not sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a provider charges."""
+
+    currency: str
+    """ISO 4217 code, as in `CNY`."""
+    micros_per_image: int
+    """Millionths of the currency's unit for one picture; 0 = free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,14 +49,35 @@ class Route:
     provider: str
     upstream_model: str
     """The model's name at that provider."""
+    parameters: Parameters = field(default_factory=Parameters)
+    price: Price | None = None
+    """None: not known, which is not the same as free."""
+
+
+def stand_in(model: str) -> Route:
+    """The local provider in a vendor's place: it honours every parameter and charges nothing."""
+    return Route(
+        provider=LOCAL,
+        upstream_model=model,
+        parameters=Parameters(
+            seed=True,
+            guidance_scale=True,
+            watermark=True,
+            groups=True,
+            output_formats=(OutputFormat.PNG, OutputFormat.JPEG, OutputFormat.WEBP),
+        ),
+        price=Price(currency="CNY", micros_per_image=0),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeRules:
     """Which sizes a model takes: a label, one of a list, or any within the bounds."""
 
-    default: Size
+    default: str
+    """What an empty size means: a label or WIDTHxHEIGHT, which these rules take."""
     labels: Mapping[str, Size] = field(default_factory=dict)
+    """Spelled as the vendor wants them; callers may write them in any case."""
     listed: tuple[Size, ...] = ()
     min_side_px: int = 1
     max_side_px: int = 16_384
@@ -38,9 +89,10 @@ class SizeRules:
 
     def resolve(self, text: str) -> tuple[Size, str] | None:
         """The size and its label (empty for pixels) that `text` asks for; None if it is not allowed."""
-        label = text.strip().upper()
-        if label in self.labels:
-            return self.labels[label], label
+        wanted = text.strip().upper()
+        for label, meant in self.labels.items():
+            if label.upper() == wanted:
+                return meant, label
         size = parse_size(text)
         if size is None or not (size in self.listed or self._in_bounds(size)):
             return None
@@ -77,18 +129,29 @@ class Model:
     """One model of the catalogue."""
 
     id: str
+    type: TaskType = TaskType.IMAGE
+    """What it makes."""
     aliases: tuple[str, ...] = ()
     routes: tuple[Route, ...]
+    """In order of preference."""
     sizes: SizeRules
+    min_references: int = 0
+    """1 or more: a model that edits pictures and makes none from words alone."""
     max_references: int = 0
-    max_images: int = 15
-    """How many pictures of one sequence it makes; a model without groups is called once per picture."""
-    output_formats: tuple[OutputFormat, ...] = tuple(OutputFormat)
+    max_images: int = MAX_IMAGES
+    """How many pictures of one sequence it makes."""
     qualities: tuple[str, ...] = ("standard",)
+    retired_date: date | None = None
+    """Since when its vendor no longer promises to serve it, or will not. It is offered all the same while a
+    provider is set up: whether a vendor still serves an account only the vendor knows."""
 
     def route(self, provider: str) -> Route | None:
         """The model's route over the named provider."""
         return next((r for r in self.routes if r.provider == provider), None)
+
+    def retired(self, today: date) -> bool:
+        """Whether its vendor has ended it."""
+        return self.retired_date is not None and self.retired_date <= today
 
 
 class Catalogue:
@@ -113,8 +176,14 @@ class Catalogue:
             )
         return model
 
-    def upstream_model(self, model: str, provider: str) -> str:
-        """The model's name at the provider; where no route says (a stand-in) its id."""
+    def route(self, model: str, provider: str) -> Route:
+        """How the provider makes the model's images; for a task that was accepted there is always an answer.
+
+        Where the catalogue has no such route the local provider stands in, and a vendor (the file has changed
+        since) is asked for the model by its id and for nothing that it might not know.
+        """
         known = self._by_name.get(model)
         route = known.route(provider) if known is not None else None
-        return route.upstream_model if route is not None else model
+        if route is not None:
+            return route
+        return stand_in(model) if provider == LOCAL else Route(provider=provider, upstream_model=model)

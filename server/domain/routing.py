@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from server.domain.catalogue import Model, Route
+from server.domain.catalogue import LOCAL, Model, Route, stand_in
 from server.domain.errors import InvalidRequest, ProviderNotConfigured, Violation
 
-LOCAL = "local"
+PROVIDERS = ("ark", "jimeng", "openai", LOCAL)
+"""Names that a route may have."""
 GROUPS = {"volcengine": ("ark", "jimeng")}
 """Names a request may use for any one of several providers."""
 
@@ -40,7 +41,7 @@ class Routing:
             if route.provider in self.configured:
                 return route
         if self.stand_in and (routes or wanted == LOCAL):
-            return Route(provider=LOCAL, upstream_model=model.id)
+            return stand_in(model.id)
         if not routes:
             groups = [name for name, members in GROUPS.items() if set(members) & set(serving)]
             allowed = ", ".join(

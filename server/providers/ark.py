@@ -219,7 +219,7 @@ def _document(raw: bytes | None) -> dict[str, Any]:
 
 def _seed(generation: Generation) -> int:
     """The seed that made the images; -1 where the model takes none and tells none."""
-    return generation.request.seed if ark_request.takes(generation.upstream_model).sampling else -1
+    return generation.request.seed if generation.parameters.seed else -1
 
 
 def _request_id(response: aiohttp.ClientResponse) -> str:

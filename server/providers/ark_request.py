@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from server.domain.errors import Reason
-from server.domain.request import OutputFormat, ReferenceKind
+from server.domain.request import ReferenceKind
 from server.providers.contract import Generation, ProviderError, Sent
 
 _SIGNATURES = (
@@ -23,32 +22,9 @@ _SIGNATURES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Takes:
-    """Which optional fields a family of models takes; the others are refused or ignored by them."""
-
-    sampling: bool = False
-    """`seed` and `guidance_scale`."""
-    output_format: bool = False
-    """`output_format`, jpeg or png; without it everything comes as JPEG."""
-
-
-# By the beginning of the model's name at Ark. An endpoint id (`ep-…`) does not tell, so it gets none of them.
-FAMILIES = {
-    "doubao-seedream-3-0": Takes(sampling=True),
-    "doubao-seededit-3-0": Takes(sampling=True),
-    "doubao-seedream-5-0": Takes(output_format=True),
-}
-
-
-def takes(upstream_model: str) -> Takes:
-    """What the model takes."""
-    return next((t for name, t in FAMILIES.items() if upstream_model.startswith(name)), Takes())
-
-
 def encoded(generation: Generation) -> bytes:
     """The JSON to send. Raises ProviderError for a reference image that Ark could not read."""
-    request, optional = generation.request, takes(generation.upstream_model)
+    request, takes = generation.request, generation.parameters
     body: dict[str, Any] = {
         "model": generation.upstream_model,
         "prompt": request.prompt,
@@ -58,13 +34,13 @@ def encoded(generation: Generation) -> bytes:
     }
     if request.negative_prompt:  # Ark has no field for it; its models follow instructions
         body["prompt"] += f"\nDo not show: {request.negative_prompt}"
-    if optional.sampling:
+    if takes.seed:
         body["seed"] = request.seed
-        if request.guidance_scale is not None:
-            body["guidance_scale"] = request.guidance_scale
-    if optional.output_format and request.output_format in (OutputFormat.PNG, OutputFormat.JPEG):
+    if takes.guidance_scale and request.guidance_scale is not None:
+        body["guidance_scale"] = request.guidance_scale
+    if len(takes.output_formats) > 1 and request.output_format in takes.output_formats:
         body["output_format"] = request.output_format.value
-    if request.sequence:
+    if request.sequence and takes.groups:
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": len(generation.indexes)}
     sources = list(_sources(generation))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from server.domain.catalogue import Parameters
 from server.domain.errors import Reason, TaskError
 from server.domain.request import ImageRequest
 
@@ -22,6 +23,8 @@ class Generation:
     task_id: str
     upstream_model: str
     """The model's name at the provider."""
+    parameters: Parameters = field(default_factory=Parameters)
+    """Which optional fields the model honours there."""
     request: ImageRequest
     references: tuple[bytes, ...]
     indexes: tuple[int, ...]
@@ -120,7 +123,8 @@ class Provider(Protocol):
 
     @property
     def groups(self) -> bool:
-        """Whether one call makes all images of a sequence; else `generate` is given one index at a time."""
+        """Whether one call makes all images of a sequence where the model can (`Parameters.groups`); else
+        `generate` is given one index at a time."""
         ...
 
     async def generate(

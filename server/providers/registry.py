@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.domain.routing import LOCAL
+from server.domain.catalogue import LOCAL
 from server.providers.contract import Provider
 
 ARK = "ark"

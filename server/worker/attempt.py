@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from server.domain import attempt_writes, life, purchases, verdicts, writes
+from server.domain.catalogue import Route
 from server.domain.errors import Reason, TaskError
 from server.domain.purchases import Step
 from server.domain.task import AttemptOutcome, Call, CallState, StoredImage, Task
@@ -61,7 +62,8 @@ class Tools:
     outputs: OutputStore
     announce: Callable[[str], Awaitable[None]]
     """Tells who waits for a task that it has a new image."""
-    upstream_model: Callable[[str, str], str]
+    route: Callable[[str, str], Route]
+    """How a provider makes a model's images."""
     new_key: Callable[[str, int, int, str], str]
     result_key: Callable[[str, int, int], str]
     budget: Budget
@@ -85,6 +87,8 @@ class Attempt:
         self._task = task
         self._steps = steps
         self._provider = provider
+        self._route = tools.route(task.model, provider.name)
+        self._groups = provider.groups and self._route.parameters.groups
         self._references = references
         self._may_call = may_call
         self._images: dict[int, StoredImage] = dict(task.images)
@@ -171,7 +175,8 @@ class Attempt:
         self._bought = bool(step.receipt)
         generation = Generation(
             task_id=self._task.id,
-            upstream_model=self._tools.upstream_model(self._task.model, self._provider.name),
+            upstream_model=self._route.upstream_model,
+            parameters=self._route.parameters,
             request=self._task.request,
             references=self._references,
             indexes=step.indexes,
@@ -186,7 +191,7 @@ class Attempt:
                 resume=step.receipt,
             )
         except ProviderError as error:
-            if error.reason not in _ONE_IMAGES_OWN or self._provider.groups or self._task.images_wanted == 1:
+            if error.reason not in _ONE_IMAGES_OWN or self._groups or self._task.images_wanted == 1:
                 raise
             refusal = understand(error, paid=self._provider.paid, timeout_s=0).error
             for index in step.indexes:

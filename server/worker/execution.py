@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from server.domain import life, purchases, verdicts, writes
+from server.domain.catalogue import Route
 from server.domain.errors import StoreUnavailable, TaskError
 from server.domain.request import ReferenceKind
 from server.domain.task import Task, TaskState
@@ -52,7 +53,7 @@ class Execution:
         queue: WorkQueue,
         outputs: OutputStore,
         providers: Mapping[str, Provider],
-        upstream_model: Callable[[str, str], str],
+        route: Callable[[str, str], Route],
         new_key: Callable[[str, int, int, str], str],
         result_key: Callable[[str, int, int], str],
         budget: Budget,
@@ -70,7 +71,7 @@ class Execution:
             store=store,
             outputs=outputs,
             announce=self._announce,
-            upstream_model=upstream_model,
+            route=route,
             new_key=new_key,
             result_key=result_key,
             budget=budget,
@@ -121,7 +122,8 @@ class Execution:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
-        steps = purchases.plan(task, groups=provider.groups)
+        groups = provider.groups and self._tools.route(task.model, provider.name).parameters.groups
+        steps = purchases.plan(task, groups=groups)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
             error = (
@@ -139,7 +141,7 @@ class Execution:
             provider=provider.name,
             paid=provider.paid,
             now_ms=now,
-            groups=provider.groups,
+            groups=groups,
         )
         if not await self._marked(writes.with_images(write, found), task, marked, worker):
             return False

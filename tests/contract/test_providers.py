@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from server.domain.catalogue import Parameters
 from server.domain.errors import Reason
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.providers.ark import ArkProvider
@@ -84,7 +85,8 @@ def fit(provider: Provider, generation: Generation) -> Generation:
     if provider.name != "ark":
         return generation
     request = replace(generation.request, size=Size(width_px=1280, height_px=720))
-    return replace(generation, upstream_model="doubao-seedream-4-0-250828", request=request)
+    takes = Parameters(watermark=True, groups=True)
+    return replace(generation, upstream_model="doubao-seedream-4-0-250828", parameters=takes, request=request)
 
 
 class Receipts(list[str]):

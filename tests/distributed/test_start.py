@@ -50,6 +50,19 @@ def test_wrong_settings_are_named_with_what_is_expected(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("role", ["api", "worker"])
+def test_a_wrong_catalogue_file_is_named_with_its_line(tmp_path: Path, role: str) -> None:
+    (tmp_path / "models.toml").write_text('[[model]]\nid = "mine"\nroutes = [{ provider = "arc" }]\n')
+    urls = {"STORE_URL": f"sqlite://{tmp_path}/tasks.db", "REDIS_URL": f"unix://{tmp_path}/redis.sock"}
+    done = start(tmp_path, role, MODEL_CATALOGUE="models.toml", **urls)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()[-2:]
+    assert first.startswith(
+        "Cannot start: MODEL_CATALOGUE: models.toml: line 3: model mine: routes[0].provider: 'arc' is not"
+    )
+    assert second == "models.toml: line 1: model mine: sizes: is missing"
+
+
 @pytest.mark.parametrize("setting", ["GRPC_PORT", "HTTP_PORT"])
 def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
     with socket.socket() as taken, running_stack() as stack:

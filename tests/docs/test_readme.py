@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from server.providers.catalogue import CatalogueError, load_catalogue
 from tests.docs.tables import ROOT, make_targets, metrics_rows, settings_rows
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,3 +54,24 @@ def test_files_that_the_readme_links_exist() -> None:
 def test_no_placeholder_is_left() -> None:
     assert "@@" not in README
     assert "TODO" not in README
+
+
+def test_every_model_of_the_catalogue_is_told() -> None:
+    told = set(re.findall(r"^\| `([\w.-]+)`.*\| `(?:ark|jimeng|openai|local)` \|$", README, re.MULTILINE))
+    assert told == {model.id for model in load_catalogue().models}
+
+
+def test_the_example_of_a_catalogue_file_can_be_used(tmp_path: Path) -> None:
+    example = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0]
+    (tmp_path / "models.toml").write_text(example)
+    catalogue = load_catalogue(tmp_path / "models.toml")
+    assert catalogue.find("doubao-seedream-4-5-251128").routes[0].upstream_model == "ep-20261101-abcde"
+    assert catalogue.find("doubao-seedream-6-0").routes[0].parameters.groups
+
+
+def test_the_fault_of_a_wrong_catalogue_file_is_told_as_it_is(tmp_path: Path) -> None:
+    example = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0]
+    (tmp_path / "models.toml").write_text(example.replace('provider = "ark" }', 'provider = "arc" }'))
+    with pytest.raises(CatalogueError) as caught:
+        load_catalogue(tmp_path / "models.toml")
+    assert str(caught.value).removeprefix(f"{tmp_path}/") in " ".join(README.split())

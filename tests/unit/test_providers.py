@@ -6,6 +6,7 @@ import pytest
 
 from server import app, parts
 from server.providers import registry
+from server.providers.catalogue import load_catalogue
 from server.providers.contract import Provider
 from server.settings import Settings, load
 
@@ -41,6 +42,15 @@ def test_keys_that_nothing_uses_are_named() -> None:
     every = settings(image_api_key=KEY, openai_api_key=KEY, **JIMENG)
     assert app.without_adapter(every) == ["jimeng", "openai"]
     assert app.without_adapter(settings(image_api_key=KEY)) == []
+
+
+def test_retired_models_that_are_still_sent_to_a_vendor_are_named() -> None:
+    catalogue = load_catalogue()
+    assert app.retired_models(catalogue, app.routing_of(settings())) == []
+    assert app.retired_models(catalogue, app.routing_of(settings(image_api_key=KEY))) == [
+        "doubao-seedream-4-0-250828 (2026-07-23)",
+        "doubao-seedream-3-0-t2i-250415 (2026-05-13)",
+    ]
 
 
 @pytest.mark.parametrize("key", ["", KEY])

@@ -57,6 +57,7 @@ DEFAULTS: dict[str, object] = {
     "image_api_key": "",
     "image_base_url": "https://ark.cn-beijing.volces.com",
     "image_model": "doubao-seedream-4-0-250828",
+    "model_catalogue": None,
     "image_default_size": "2K",
     "image_timeout": 300,
     "image_max_retries": 3,

@@ -14,7 +14,13 @@ MAX_SEED = 2**31 - 1
 MAX_IMAGES = 15
 _SIZE = re.compile(r"([0-9]+)x([0-9]+)")
 _DATA_URI = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+={0,2}")
-_LABELS = {"1K": (1024, 1024), "2K": (2048, 2048), "3K": (3072, 3072), "4K": (4096, 4096)}
+_LABELS = {
+    "1K": (1024, 1024),
+    "2K": (2048, 2048),
+    "3K": (3072, 3072),
+    "4K": (4096, 4096),
+    "adaptive": (1024, 1024),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,17 @@ MODELS = {
         max_area_px=16_777_216,
         max_references=14,
         output_format=True,
+    ),
+    "doubao-seedream-5-0-pro-260628": ModelRules(
+        labels=("1K", "2K"),
+        min_area_px=921_600,
+        max_area_px=4_194_304,
+        max_references=10,
+        groups=False,
+        output_format=True,
+    ),
+    "doubao-seededit-3-0-i2i-250628": ModelRules(
+        labels=("adaptive",), min_area_px=1, max_area_px=0, max_references=1, seed=True, groups=False
     ),
 }
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from server.domain import life
+from server.domain.catalogue import Catalogue
 from server.domain.errors import StoreUnavailable
 from server.domain.task import Task, TaskState
 from server.metrics import Metrics
@@ -159,7 +160,7 @@ class Deployment:
             queue=queue,
             outputs=outputs,
             providers={self.counter.name: self.counter},
-            upstream_model=lambda model, _: model,
+            route=Catalogue(()).route,
             new_key=output_key,
             result_key=result_key,
             budget=Budget(image_timeout_s=3_600, max_retries=2, lease_ms=LEASE_MS),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.providers.ark import ArkProvider
+from server.providers.catalogue import load_catalogue
 from server.providers.contract import Generated, Generation, MadeImage, ProviderError
 from server.providers.fetch import OutputFetcher
 from tests.upstreams import ArkUpstream
@@ -17,6 +18,7 @@ PROMPT = "a heron in the reeds"
 SEEDREAM_4 = "doubao-seedream-4-0-250828"
 SEEDREAM_3 = "doubao-seedream-3-0-t2i-250415"
 TIMEOUT_S = 30.0
+CATALOGUE = load_catalogue()
 
 
 def ark(upstream: ArkUpstream, *, allow_private: bool = True, key: str = KEY) -> ArkProvider:
@@ -45,6 +47,7 @@ def order(
     return Generation(
         task_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
         upstream_model=model,
+        parameters=CATALOGUE.route(model, "ark").parameters,
         request=ImageRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,

@@ -145,11 +145,16 @@ async def test_proxies_of_the_environment_are_not_used(
 
 def orders_of(model: Model) -> list[Generation]:
     """The largest orders that the catalogue admits of a model, in every size that it names."""
+    route = model.route("ark")
+    assert route is not None
     sizes = [(size, label) for label, size in model.sizes.labels.items()]
-    sizes += [(size, "") for size in (model.sizes.default, *model.sizes.listed)]
+    sizes += [(size, "") for size in model.sizes.listed]
+    default = model.sizes.resolve(model.sizes.default)
+    assert default is not None
+    sizes.append(default)
     return [
         order(
-            model=upstream_of(model),
+            model=route.upstream_model,
             size=(size.width_px, size.height_px),
             size_label=label,
             images=images,
@@ -159,15 +164,9 @@ def orders_of(model: Model) -> list[Generation]:
             seed=MAX_SEED,
         )
         for size, label in sizes
-        for images in {1, min(model.max_images, 15)}
-        for references in {0, min(model.max_references, 15 - images)}
+        for images in {1, model.max_images if route.parameters.groups else 1}
+        for references in {model.min_references, min(model.max_references, 15 - images)}
     ]
-
-
-def upstream_of(model: Model) -> str:
-    route = model.route("ark")
-    assert route is not None
-    return route.upstream_model
 
 
 @pytest.mark.parametrize(

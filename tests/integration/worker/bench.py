@@ -11,6 +11,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from ulid import ULID
 
+from server.domain.catalogue import Parameters, Route
 from server.domain.errors import Reason, StoreUnavailable
 from server.domain.request import ImageRequest
 from server.domain.task import StoredImage, Task, TaskState
@@ -49,6 +50,9 @@ ME = "worker-1"
 OTHER = "worker-2"
 
 
+WHOLE_SEQUENCES = Parameters(groups=True)
+
+
 class Bench:
     """What is around an Execution, and how tests look at it."""
 
@@ -78,15 +82,23 @@ class Bench:
         return now_ms() + self.time_shift_ms
 
     def execution(
-        self, *providers: Provider, image_timeout_s: float = 10.0, max_retries: int = 3
+        self,
+        *providers: Provider,
+        image_timeout_s: float = 10.0,
+        max_retries: int = 3,
+        parameters: Parameters = WHOLE_SEQUENCES,
     ) -> Execution:
-        """An Execution with these providers."""
+        """An Execution with these providers, each of which takes these parameters for every model."""
+
+        def route(model: str, provider: str) -> Route:
+            return Route(provider=provider, upstream_model=f"{model}-at-{provider}", parameters=parameters)
+
         return Execution(
             store=self.store,
             queue=self.queue,
             outputs=self.outputs,
             providers={p.name: p for p in providers},
-            upstream_model=lambda model, provider: f"{model}-at-{provider}",
+            route=route,
             new_key=output_key,
             result_key=result_key,
             budget=Budget(image_timeout_s=image_timeout_s, max_retries=max_retries, lease_ms=LEASE_MS),

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from server.domain.catalogue import Parameters
 from server.domain.errors import Reason
-from server.domain.request import ImageRequest, Reference, ReferenceKind
+from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind
 from server.domain.task import AttemptOutcome, CallState, TaskState
 from server.providers.contract import Generated, Generation, Progress
 from server.store.outputs import reference_key
 from tests.fakes_store import make_task
-from tests.integration.worker.bench import ME, Bench
+from tests.integration.worker.bench import ME, WHOLE_SEQUENCES, Bench
 from tests.integration.worker.scripted import (
     ScriptedProvider,
     made,
@@ -53,6 +54,7 @@ async def test_a_task_is_made_kept_and_done(bench: Bench) -> None:
     assert asked == Generation(
         task_id=accepted.id,
         upstream_model="local-canvas-at-local",
+        parameters=WHOLE_SEQUENCES,
         request=accepted.request,
         references=(),
         indexes=(0,),
@@ -62,6 +64,17 @@ async def test_a_task_is_made_kept_and_done(bench: Bench) -> None:
     assert bench.count("imagegen_task_wait_seconds_count") == 1
     assert bench.count("imagegen_task_duration_seconds_count") == 1
     assert bench.count("imagegen_provider_request_duration_seconds_count", provider="local") == 1
+
+
+async def test_a_model_without_groups_is_asked_for_one_image_at_a_time(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    assert provider.groups
+    await bench.accept(images=3)
+    takes = Parameters(seed=True, output_formats=(OutputFormat.PNG,))
+    task = await bench.run(bench.execution(provider, parameters=takes))
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
+    assert [call.indexes for call in provider.calls] == [(0,), (1,), (2,)]
+    assert {call.parameters for call in provider.calls} == {takes}
 
 
 async def test_every_image_of_a_sequence_is_seen_as_it_comes(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from server.domain.admission import Admitted, Defaults, Draft, DraftReference, admit
-from server.domain.catalogue import Catalogue, Model, Route, SizeRules
+from server.domain.catalogue import Catalogue, Model, Parameters, Route, SizeRules, stand_in
 from server.domain.request import OutputFormat, Size
 from server.domain.routing import Routing
 
@@ -17,9 +17,9 @@ def square(side_px: int) -> Size:
 CANVAS = Model(
     id="canvas",
     aliases=("canvas-1",),
-    routes=(Route(provider="local", upstream_model="canvas"),),
+    routes=(stand_in("canvas"),),
     sizes=SizeRules(
-        default=square(512),
+        default="512x512",
         labels={"1K": square(1024), "2K": square(2048)},
         min_side_px=64,
         max_side_px=4096,
@@ -29,20 +29,30 @@ CANVAS = Model(
 )
 SKETCH = Model(
     id="sketch",
-    routes=(Route(provider="local", upstream_model="sketch"),),
-    sizes=SizeRules(default=square(256), listed=(square(256),)),
+    routes=(
+        Route(
+            provider="local",
+            upstream_model="sketch",
+            parameters=Parameters(
+                seed=True, guidance_scale=True, output_formats=(OutputFormat.JPEG, OutputFormat.PNG)
+            ),
+        ),
+    ),
+    sizes=SizeRules(default="256x256", listed=(square(256),)),
     max_references=2,
     max_images=3,
-    output_formats=(OutputFormat.JPEG, OutputFormat.PNG),
     qualities=("standard", "hd"),
 )
 BLIND = replace(SKETCH, id="blind", max_references=0)
+PLAIN = replace(SKETCH, id="plain", routes=(Route(provider="local", upstream_model="plain"),))
+"""Takes no field that a model may lack."""
+EDITOR = replace(SKETCH, id="editor", min_references=1)
 ELSEWHERE = Model(
     id="elsewhere",
     routes=(Route(provider="ark", upstream_model="elsewhere"),),
-    sizes=SizeRules(default=square(64), listed=(square(64),)),
+    sizes=SizeRules(default="64x64", listed=(square(64),)),
 )
-CATALOGUE = Catalogue([CANVAS, SKETCH, BLIND, ELSEWHERE])
+CATALOGUE = Catalogue([CANVAS, SKETCH, BLIND, PLAIN, EDITOR, ELSEWHERE])
 ROUTING = Routing(configured=frozenset({"local"}), stand_in=False)
 DEFAULTS = Defaults(model="canvas", size="2K", max_paid_attempts=2)
 SEED = 4711

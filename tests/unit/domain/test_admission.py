@@ -51,6 +51,11 @@ INSIDE: dict[str, Draft] = {
     "known format": draft(model="sketch", output_format=OutputFormat.PNG),
     "most images of the model": draft(model="sketch", sequence=True, max_images=3),
     "most references of the model": draft(model="sketch", references=(BYTES, OUTPUT)),
+    "no preference of a model that lacks the field": draft(
+        model="plain", seed=-1, watermark=False, quality="standard", output_format=OutputFormat.JPEG
+    ),
+    "seed 0 of a model without seeds": draft(model="plain", seed=0),
+    "a picture to edit": draft(model="editor", references=(BYTES,)),
     "size in small letters": draft(size=" 1k "),
     "size in pixels": draft(size=" 640x480 "),
 }
@@ -146,6 +151,27 @@ OUTSIDE: dict[str, tuple[Draft, str, str]] = {
         "max_images",
         "sketch makes at most 3 images",
     ),
+    "seed of a model without": (
+        draft(model="plain", seed=1),
+        "seed",
+        "is not taken by plain at local; allowed: -1 (random), 0 or unset",
+    ),
+    "guidance of a model without": (
+        draft(model="plain", guidance_scale=2.5),
+        "guidance_scale",
+        "is not taken by plain at local; allowed: unset",
+    ),
+    "watermark of a model without": (
+        draft(model="plain", watermark=True),
+        "watermark",
+        "is not put on by plain at local; allowed: false",
+    ),
+    "seed of a model out of reach": (draft(model="elsewhere", seed=1), "seed", "by elsewhere at ark"),
+    "nothing to edit": (
+        draft(model="editor"),
+        "reference_images",
+        "editor edits pictures: at least 1 must be sent",
+    ),
     "unknown quality": (
         draft(model="sketch", quality="ultra"),
         "quality",
@@ -155,7 +181,7 @@ OUTSIDE: dict[str, tuple[Draft, str, str]] = {
     "unknown format": (
         draft(model="sketch", output_format=OutputFormat.WEBP),
         "output_format",
-        "WEBP is not made by sketch; allowed: JPEG, PNG",
+        "WEBP is not made by sketch at local; allowed: JPEG, PNG",
     ),
     "unknown size": (
         draft(size="0x0"),

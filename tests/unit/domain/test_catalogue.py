@@ -1,33 +1,17 @@
-"""The catalogue: looking a model up, and a file that cannot be used says where and why."""
+"""The catalogue: looking a model up, and what the built-in models are."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from server.domain.catalogue import Catalogue, Model, Route, SizeRules
+from server.domain.catalogue import Catalogue, Model, Parameters, Price, Route, SizeRules, stand_in
 from server.domain.errors import ModelNotFound
-from server.domain.request import OutputFormat, Size
-from server.providers.catalogue import CatalogueError, load_catalogue
-
-GOOD = """
-[[model]]
-id = "painter"
-aliases = ["painter-1"]
-routes = [{ provider = "ark", upstream = "p-1" }, { provider = "local" }]
-max_references = 3
-max_images = 4
-output_formats = ["jpeg", "png"]
-qualities = ["standard", "hd"]
-[model.sizes]
-default = "64x64"
-labels = { "1k" = "1024x1024" }
-listed = ["32x64"]
-min_side_px = 16
-max_area_px = 4096
-max_aspect = 2.5
-"""
+from server.domain.request import MAX_IMAGES, OutputFormat
+from server.domain.routing import PROVIDERS
+from server.providers.catalogue import load_catalogue
 
 
 def model(name: str, *aliases: str) -> Model:
@@ -35,14 +19,8 @@ def model(name: str, *aliases: str) -> Model:
         id=name,
         aliases=aliases,
         routes=(Route(provider="ark", upstream_model=f"{name}-at-ark"),),
-        sizes=SizeRules(default=Size(width_px=64, height_px=64)),
+        sizes=SizeRules(default="64x64"),
     )
-
-
-def loaded(directory: Path, text: str | bytes) -> Catalogue:
-    path = directory / "models.toml"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load_catalogue(path)
 
 
 # --- looking up -----------------------------------------------------------------------------------
@@ -66,12 +44,32 @@ def test_two_models_of_one_name_are_refused(models: list[Model]) -> None:
         Catalogue(models)
 
 
+def test_the_route_over_a_provider() -> None:
+    catalogue = Catalogue([model("a", "a-1")])
+    assert catalogue.route("a", "ark") == catalogue.find("a").routes[0]
+    assert catalogue.route("a-1", "ark").upstream_model == "a-at-ark"
+
+
+@pytest.mark.parametrize("name", ["a", "gone"])
+def test_a_vendors_model_without_a_route_is_drawn_here(name: str) -> None:
+    route = Catalogue([model("a")]).route(name, "local")
+    assert route == stand_in(name)
+    assert route.parameters.seed
+    assert route.price == Price(currency="CNY", micros_per_image=0)
+
+
+def test_of_a_model_that_has_left_the_catalogue_nothing_is_taken_for_granted() -> None:
+    route = Catalogue([model("a")]).route("gone", "ark")
+    assert route == Route(provider="ark", upstream_model="gone", parameters=Parameters(), price=None)
+
+
 @pytest.mark.parametrize(
-    ("name", "provider", "upstream"),
-    [("a", "ark", "a-at-ark"), ("a-1", "ark", "a-at-ark"), ("a", "local", "a"), ("gone", "ark", "gone")],
+    ("retired_date", "retired"),
+    [(None, False), (date(2026, 7, 23), True), (date(2026, 7, 24), True), (date(2026, 7, 25), False)],
 )
-def test_the_name_at_the_provider(name: str, provider: str, upstream: str) -> None:
-    assert Catalogue([model("a", "a-1")]).upstream_model(name, provider) == upstream
+def test_a_model_is_retired_from_that_day_on(retired_date: date | None, retired: bool) -> None:
+    ended = replace(model("a"), retired_date=retired_date)
+    assert ended.retired(date(2026, 7, 24)) is retired
 
 
 # --- the built-in file ----------------------------------------------------------------------------
@@ -83,6 +81,10 @@ def test_the_name_at_the_provider(name: str, provider: str, upstream: str) -> No
         ("doubao-seedream-4-0-250828", "doubao-seedream-4-0-250828", "ark"),
         ("doubao-seedream-3-0-t2i-250415", "doubao-seedream-3-0-t2i-250415", "ark"),
         ("doubao-seedream-3.0-t2i", "doubao-seedream-3-0-t2i-250415", "ark"),
+        ("doubao-seedream-4-5-251128", "doubao-seedream-4-5-251128", "ark"),
+        ("doubao-seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "ark"),
+        ("doubao-seedream-5-0-pro-260628", "doubao-seedream-5-0-pro-260628", "ark"),
+        ("doubao-seededit-3-0-i2i-250628", "doubao-seededit-3-0-i2i-250628", "ark"),
         ("jimeng_high_aes_general_v21_L", "jimeng_high_aes_general_v21_L", "jimeng"),
         ("dall-e-3", "dall-e-3", "openai"),
         ("local-canvas", "local-canvas", "local"),
@@ -93,90 +95,48 @@ def test_the_built_in_models(name: str, model_id: str, provider: str) -> None:
     assert (found.id, found.routes[0].provider) == (model_id, provider)
 
 
-# --- files ----------------------------------------------------------------------------------------
+JPEG, PNG = OutputFormat.JPEG, OutputFormat.PNG
+ARK_TABLE = {
+    "doubao-seedream-3-0-t2i-250415": ((0, 0), {"seed", "guidance_scale"}, (JPEG,)),
+    "doubao-seededit-3-0-i2i-250628": ((1, 1), {"seed", "guidance_scale"}, (JPEG,)),
+    "doubao-seedream-4-0-250828": ((0, 14), {"groups"}, (JPEG,)),
+    "doubao-seedream-4-5-251128": ((0, 14), {"groups"}, (JPEG,)),
+    "doubao-seedream-5-0-260128": ((0, 14), {"groups"}, (JPEG, PNG)),
+    "doubao-seedream-5-0-pro-260628": ((0, 10), set[str](), (JPEG, PNG)),
+}
+"""Ark's parameter table: references taken, optional fields, formats. Everything there takes `watermark`."""
 
 
-def test_everything_a_file_may_say(tmp_path: Path) -> None:
-    found = loaded(tmp_path, GOOD).find("painter-1")
-    assert found == Model(
-        id="painter",
-        aliases=("painter-1",),
-        routes=(
-            Route(provider="ark", upstream_model="p-1"),
-            Route(provider="local", upstream_model="painter"),
-        ),
-        sizes=SizeRules(
-            default=Size(width_px=64, height_px=64),
-            labels={"1K": Size(width_px=1024, height_px=1024)},
-            listed=(Size(width_px=32, height_px=64),),
-            min_side_px=16,
-            max_area_px=4096,
-            max_aspect=2.5,
-        ),
-        max_references=3,
-        max_images=4,
-        output_formats=(OutputFormat.JPEG, OutputFormat.PNG),
-        qualities=("standard", "hd"),
-    )
+def test_every_image_model_of_ark_takes_what_its_table_says() -> None:
+    found = {}
+    for known in load_catalogue().models:
+        if (route := known.route("ark")) is None:
+            continue
+        takes = route.parameters
+        assert takes.watermark, known.id
+        names = {name for name in ("seed", "guidance_scale", "groups") if getattr(takes, name)}
+        found[known.id] = ((known.min_references, known.max_references), names, takes.output_formats)
+    assert found == ARK_TABLE
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("max_images = 4", "max_image = 4", "unknown field 'max_image'; known: aliases, id,"),
-        ("min_side_px", "min_side", "unknown field 'min_side'; known: default, labels,"),
-        ('default = "64x64"', "", "'default' is missing"),
-        ('default = "64x64"', 'default = "2K"', "'2K' is not WIDTHxHEIGHT"),
-        ('"1024x1024"', '"1024"', "'1024' is not WIDTHxHEIGHT"),
-        ('["32x64"]', '["32"]', "'32' is not WIDTHxHEIGHT"),
-        ('provider = "ark", ', "", "'provider' is missing"),
-        ('["jpeg", "png"]', '["gif"]', "'gif' is not a valid OutputFormat"),
-        ("max_references = 3", 'max_references = "many"', "invalid literal for int"),
-    ],
-)
-def test_a_wrong_entry_names_file_model_and_reason(tmp_path: Path, old: str, new: str, reason: str) -> None:
-    assert old in GOOD
-    with pytest.raises(CatalogueError) as caught:
-        loaded(tmp_path, GOOD.replace(old, new))
-    text = str(caught.value)
-    assert text.startswith(f"{tmp_path / 'models.toml'}: model painter: ")
-    assert reason in text
+@pytest.mark.parametrize("known", load_catalogue().models, ids=lambda known: known.id)
+def test_every_built_in_entry_makes_sense(known: Model) -> None:
+    assert known.max_images == MAX_IMAGES
+    assert "standard" in known.qualities, "the word for no preference"
+    for route in known.routes:
+        assert route.provider in PROVIDERS
+        assert (route.price is not None) == (route.provider == "local"), "vendors' prices change any day"
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("name", "day"),
     [
-        (GOOD.replace('id = "painter"', ""), "model number 1: 'id' is missing"),
-        (GOOD + GOOD.replace('id = "painter"', ""), "model number 2: 'id' is missing"),
-        ("", "holds no [[model]]"),
-        ("model = []", "holds no [[model]]"),
-        (GOOD + GOOD, "model name 'painter' stands twice in the catalogue"),
-        ("[[model]\n", "line 1"),
-        (b"\xff", "utf-8"),
-    ],
-    ids=["no id", "no id later", "empty", "none", "twice", "no TOML", "no UTF-8"],
-)
-def test_a_file_that_cannot_be_used(tmp_path: Path, text: str | bytes, reason: str) -> None:
-    with pytest.raises(CatalogueError) as caught:
-        loaded(tmp_path, text)
-    assert str(caught.value).startswith(str(tmp_path / "models.toml"))
-    assert reason in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('routes = [{ provider = "ark", upstream = "p-1" }, { provider = "local" }]', "routes = []"),
-        ('routes = [{ provider = "ark", upstream = "p-1" }, { provider = "local" }]', 'routes = ["ark"]'),
+        ("dall-e-3", date(2026, 5, 12)),
+        ("doubao-seedream-3-0-t2i-250415", date(2026, 5, 13)),
+        ("doubao-seedream-4-0-250828", date(2026, 7, 23)),
+        ("doubao-seedream-4-5-251128", None),
+        ("local-canvas", None),
     ],
 )
-def test_a_model_needs_routes_to_named_providers(tmp_path: Path, old: str, new: str) -> None:
-    assert old in GOOD
-    with pytest.raises(CatalogueError, match="model painter"):
-        loaded(tmp_path, GOOD.replace(old, new))
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError) as caught:
-        load_catalogue(tmp_path / "nowhere.toml")
-    assert str(tmp_path / "nowhere.toml") in str(caught.value)
+def test_when_models_were_retired(name: str, day: date | None) -> None:
+    assert load_catalogue().find(name).retired_date == day

@@ -6,10 +6,9 @@ import pytest
 
 from server.domain.catalogue import Model, Route, SizeRules
 from server.domain.errors import InvalidRequest, ProviderNotConfigured
-from server.domain.request import Size
 from server.domain.routing import Routing, pool_code
 
-SIZES = SizeRules(default=Size(width_px=64, height_px=64))
+SIZES = SizeRules(default="64x64")
 
 
 def model(*providers: str) -> Model:

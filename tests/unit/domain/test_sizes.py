@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.domain.catalogue import Model, SizeRules
 from server.domain.request import Size, parse_size
@@ -75,8 +77,9 @@ def test_every_listed_size_and_label_is_taken(model: Model) -> None:
         assert rules.resolve(f" {listed} ") == (listed, "")
     for label, meant in rules.labels.items():
         assert rules.resolve(f" {label.lower()} ") == (meant, label)
-        assert rules.resolve(str(meant)) == (meant, ""), "what a label means can be asked for in pixels"
-    assert rules.resolve(str(rules.default)) == (rules.default, "")
+        if rules.max_area_px:
+            assert rules.resolve(str(meant)) == (meant, ""), "what a label means can be asked for in pixels"
+    assert rules.resolve(rules.default) is not None
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -100,13 +103,50 @@ def test_the_labels(model: str, label: str, meant: str) -> None:
     assert MODELS[model].sizes.resolve(label) == (size(meant), label)
 
 
-@pytest.mark.parametrize("label", ["3K", "8K", "1k1", "K", "HD"])
+@pytest.mark.parametrize("label", ["5K", "8K", "1k1", "K", "HD"])
 def test_labels_that_nobody_knows(label: str) -> None:
     assert all(model.sizes.resolve(label) is None for model in CATALOGUE.models)
 
 
+def test_a_label_is_sent_as_the_vendor_spells_it() -> None:
+    resolved = MODELS["doubao-seededit-3-0-i2i-250628"].sizes.resolve(" Adaptive ")
+    assert resolved == (size("1024x1024"), "adaptive")
+
+
 def test_labels_are_known_only_to_the_models_that_list_them() -> None:
     assert MODELS["dall-e-3"].sizes.resolve("1K") is None
+
+
+ARK_AREAS_PX = {
+    "doubao-seedream-3-0-t2i-250415": (512**2, 2048**2),
+    "doubao-seedream-4-0-250828": (921_600, 16_777_216),
+    "doubao-seedream-4-5-251128": (3_686_400, 16_777_216),
+    "doubao-seedream-5-0-260128": (3_686_400, 16_777_216),
+    "doubao-seedream-5-0-pro-260628": (921_600, 4_194_304),
+}
+RECOMMENDED = ("2048x2048", "2304x1728", "1728x2304", "2560x1440", "1440x2560", "2496x1664", "3024x1296")
+
+
+@given(
+    model=st.sampled_from(sorted(ARK_AREAS_PX)),
+    width_px=st.integers(1, 20_000),
+    height_px=st.integers(1, 20_000),
+)
+def test_whatever_is_taken_lies_in_the_vendors_ranges(model: str, width_px: int, height_px: int) -> None:
+    low, high = ARK_AREAS_PX[model]
+    inside = low <= width_px * height_px <= high and max(width_px, height_px) <= 16 * min(width_px, height_px)
+    resolved = MODELS[model].sizes.resolve(f"{width_px}x{height_px}")
+    if resolved is not None:
+        assert inside
+        assert resolved == (Size(width_px=width_px, height_px=height_px), "")
+    elif model != "doubao-seedream-3-0-t2i-250415":  # its sides are bounded, too
+        assert not inside
+
+
+@pytest.mark.parametrize("text", RECOMMENDED)
+def test_the_sizes_that_the_vendor_recommends_are_taken(text: str) -> None:
+    for model in ("doubao-seedream-4-0-250828", "doubao-seedream-4-5-251128", "doubao-seedream-5-0-260128"):
+        assert MODELS[model].sizes.resolve(text) == (size(text), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +166,16 @@ EDGES = [
     Edge("doubao-seedream-3-0-t2i-250415", "512x512", "511x512"),  # shortest side, and least area
     Edge("doubao-seedream-3-0-t2i-250415", "2048x2048", "2049x2048"),  # longest side, and greatest area
     Edge("doubao-seedream-3-0-t2i-250415", "512x2048", "512x2049"),
+    Edge("doubao-seedream-4-5-251128", "1920x1920", "1919x1920"),  # least area: 3,686,400
+    Edge("doubao-seedream-4-5-251128", "4096x4096", "4097x4096"),
+    Edge("doubao-seedream-4-5-251128", "7680x480", "7681x480"),  # 1:16
+    Edge("doubao-seedream-5-0-260128", "1920x1920", "1919x1920"),
+    Edge("doubao-seedream-5-0-260128", "4096x4096", "4097x4096"),
+    Edge("doubao-seedream-5-0-260128", "7680x480", "7681x480"),
+    Edge("doubao-seedream-5-0-pro-260628", "960x960", "959x960"),
+    Edge("doubao-seedream-5-0-pro-260628", "2048x2048", "2049x2048"),
+    Edge("doubao-seedream-5-0-pro-260628", "3840x240", "3841x240"),  # 1:16
+    Edge("doubao-seededit-3-0-i2i-250628", "adaptive", "1024x1024"),  # the label, and nothing beside it
     Edge("jimeng_high_aes_general_v21_L", "256x256", "255x257"),
     Edge("jimeng_high_aes_general_v21_L", "768x768", "769x768"),
     Edge("jimeng_high_aes_general_v21_L", "256x768", "256x769"),  # 1:3
@@ -142,7 +192,8 @@ EDGES = [
 @pytest.mark.parametrize("edge", EDGES, ids=lambda e: f"{e.model}-{e.inside}")
 def test_each_bound_and_a_step_beyond(edge: Edge) -> None:
     rules = MODELS[edge.model].sizes
-    assert rules.resolve(edge.inside) == (size(edge.inside), "")
+    label = edge.inside if edge.inside in rules.labels else ""
+    assert rules.resolve(edge.inside) == (rules.labels.get(edge.inside) or size(edge.inside), label)
     assert rules.resolve(edge.outside) is None
 
 
@@ -151,7 +202,7 @@ def test_every_model_of_the_catalogue_has_its_edges() -> None:
 
 
 SQUARE_MILLION = SizeRules(
-    default=size("1000x1000"),
+    default="1000x1000",
     min_side_px=500,
     max_side_px=2_000,
     min_area_px=900_000,
@@ -181,7 +232,7 @@ def test_each_rule_alone(text: str, taken: bool) -> None:
 )
 def test_the_sides_alone(aspect: float, text: str, taken: bool) -> None:
     rules = SizeRules(
-        default=size("1000x1000"),
+        default="1000x1000",
         min_side_px=500,
         max_side_px=2_000,
         max_area_px=10_000_000,
@@ -191,6 +242,6 @@ def test_the_sides_alone(aspect: float, text: str, taken: bool) -> None:
 
 
 def test_without_an_area_only_the_list_is_taken() -> None:
-    rules = SizeRules(default=size("8x8"), listed=(size("8x8"),), max_aspect=math.inf)
+    rules = SizeRules(default="8x8", listed=(size("8x8"),), max_aspect=math.inf)
     assert rules.resolve("8x8") == (size("8x8"), "")
     assert rules.resolve("9x9") is None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.domain.errors import Reason
-from server.domain.request import OutputFormat, ReferenceKind
+from server.domain.request import MAX_SEED, OutputFormat, ReferenceKind
 from server.providers.contract import Generation, ProviderError, Sent
 
 _SIGNATURES = (
@@ -31,19 +31,34 @@ class Takes:
     """`seed` and `guidance_scale`."""
     output_format: bool = False
     """`output_format`, jpeg or png; without it everything comes as JPEG."""
+    groups: bool = False
+    """`sequential_image_generation` and `stream`; without them every image is a call of its own."""
 
 
 # By the beginning of the model's name at Ark. An endpoint id (`ep-…`) does not tell, so it gets none of them.
 FAMILIES = {
     "doubao-seedream-3-0": Takes(sampling=True),
     "doubao-seededit-3-0": Takes(sampling=True),
-    "doubao-seedream-5-0": Takes(output_format=True),
+    "doubao-seedream-4-": Takes(groups=True),
+    "doubao-seedream-5-0-pro": Takes(output_format=True),
+    "doubao-seedream-5-0": Takes(output_format=True, groups=True),
 }
 
 
 def takes(upstream_model: str) -> Takes:
     """What the model takes."""
     return next((t for name, t in FAMILIES.items() if upstream_model.startswith(name)), Takes())
+
+
+def seed_of(generation: Generation, index: int) -> int:
+    """The seed that makes this image; -1 where the model takes none and tells none.
+
+    Images of a sequence that are calls of their own have seeds of their own: the same one again would give
+    the same picture.
+    """
+    if not takes(generation.upstream_model).sampling:
+        return -1
+    return (generation.request.seed + index) % (MAX_SEED + 1)
 
 
 def encoded(generation: Generation) -> bytes:
@@ -59,12 +74,13 @@ def encoded(generation: Generation) -> bytes:
     if request.negative_prompt:  # Ark has no field for it; its models follow instructions
         body["prompt"] += f"\nDo not show: {request.negative_prompt}"
     if optional.sampling:
-        body["seed"] = request.seed
+        body["seed"] = seed_of(generation, generation.indexes[0])
         if request.guidance_scale is not None:
             body["guidance_scale"] = request.guidance_scale
     if optional.output_format and request.output_format in (OutputFormat.PNG, OutputFormat.JPEG):
         body["output_format"] = request.output_format.value
-    if request.sequence:
+    if len(generation.indexes) > 1:
+        body["stream"] = True  # each image as soon as it is made
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": len(generation.indexes)}
     sources = list(_sources(generation))

@@ -24,13 +24,16 @@ class LocalProvider:
 
     name = "local"
     paid = False
-    groups = True
 
     def __init__(self) -> None:
         self.capacity = (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="paint")
+
+    def makes_groups(self, upstream_model: str) -> bool:  # noqa: ARG002
+        """It does, whatever the model it stands in for."""
+        return True
 
     async def generate(
         self,

@@ -121,7 +121,8 @@ class Execution:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
-        steps = purchases.plan(task, groups=provider.groups)
+        groups = provider.makes_groups(self._tools.upstream_model(task.model, provider.name))
+        steps = purchases.plan(task, groups=groups)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
             error = (
@@ -139,7 +140,7 @@ class Execution:
             provider=provider.name,
             paid=provider.paid,
             now_ms=now,
-            groups=provider.groups,
+            groups=groups,
         )
         if not await self._marked(writes.with_images(write, found), task, marked, worker):
             return False

@@ -44,13 +44,16 @@ class SalesCounter:
 
     name = "local"
     paid = True
-    groups = True
     capacity = 100
 
     def __init__(self) -> None:
         self.open: list[OpenCall] = []
         self.sold: Counter[tuple[str, int]] = Counter()
         """How often each image of each task was sold."""
+
+    def makes_groups(self, upstream_model: str) -> bool:
+        """See Provider."""
+        return True
 
     async def generate(
         self,

@@ -35,11 +35,14 @@ class ScriptedProvider:
         self.name = name
         self.paid = paid
         self.capacity = capacity
-        self.groups = True
         self.calls: list[Generation] = []
         """What was asked for, call by call."""
         self.running = 0
         self.most_running = 0
+
+    def makes_groups(self, upstream_model: str) -> bool:
+        """See Provider."""
+        return True
 
     async def generate(
         self,

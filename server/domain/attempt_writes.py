@@ -28,13 +28,27 @@ def open_call(task: Task, number: int, call: Call, now_ms: int) -> Write:
     return _own(task, changes)
 
 
-def add_receipt(task: Task, number: int, receipt: str, now_ms: int) -> Write:
-    """The provider has said what the call made: from now on it is fetched, never bought again."""
+def add_receipt(task: Task, number: int, receipt: str, now_ms: int, *, so_far: tuple[int, ...] = ()) -> Write:
+    """The provider has said what the call made: from now on it is fetched, never bought again.
+
+    `so_far`: the images it names while it may still make more, which leaves the call open. Empty: that is
+    all, and the call is answered.
+    """
     call = f"attempts.{task.attempt}.calls.{number}"
-    return _own(
-        task,
-        {f"{call}.receipt": receipt, f"{call}.state": CallState.DONE.value, "update_time_ms": now_ms},
-    )
+    told: dict[str, Value] = {f"{call}.receipt": receipt, "update_time_ms": now_ms}
+    if so_far:
+        return _own(task, {**told, f"{call}.so_far": so_far})
+    answered = _own(task, {**told, f"{call}.state": CallState.DONE.value})
+    return replace(answered, unset=(f"{call}.so_far",)) if _call(task, number).so_far else answered
+
+
+def with_receipt(task: Task, number: int, receipt: str, *, so_far: tuple[int, ...] = ()) -> Task:
+    """The task as `add_receipt` leaves it, as far as its worker goes by it."""
+    call = _call(task, number)
+    told = replace(call, receipt=receipt, so_far=so_far, state=call.state if so_far else CallState.DONE)
+    attempt = task.attempts[task.attempt]
+    attempt = replace(attempt, calls={**attempt.calls, number: told})
+    return replace(task, attempts={**task.attempts, attempt.number: attempt})
 
 
 def add_image(task: Task, image: StoredImage, now_ms: int) -> Write:
@@ -122,6 +136,10 @@ def as_ended(task: Task, outcome: AttemptOutcome) -> Task:
     attempt, gone = task.attempts[task.attempt], _undelivered(task)
     calls = {number: call for number, call in attempt.calls.items() if number not in gone}
     return replace(task, attempts={**task.attempts, task.attempt: replace(attempt, calls=calls)})
+
+
+def _call(task: Task, number: int) -> Call:
+    return task.attempts[task.attempt].calls[number]
 
 
 def _undelivered(task: Task) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """What of a task was bought, what may have been, and what may still be: pure accounting over its call rows.
 
-A purchase is counted per image: a call counts for each image it was to make, in every state. Where the
-provider has said what was bought (the receipt), nothing is in doubt any more: it is fetched, by as many
-attempts as that takes, and never bought again.
+A purchase is counted per image: a call counts for each image it was to make, in every state. What the
+provider has named as bought (the receipt) is not in doubt any more: it is fetched, by as many attempts as
+that takes, and never bought again. An answer that broke off leaves the images it did not name in doubt.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ def covered(task: Task, call: Call) -> frozenset[int]:
     return frozenset(call.indexes or range(task.images_wanted))
 
 
+def named(task: Task, call: Call) -> frozenset[int]:
+    """The images of which the call's receipt tells what became of them."""
+    if not call.receipt:
+        return frozenset()
+    return frozenset(call.so_far) or covered(task, call)
+
+
 def delivered(task: Task, call: Call) -> bool:
     """Whether the provider surely took the call: it gave a receipt for it, or an image of it is kept."""
     return bool(call.receipt) or not covered(task, call).isdisjoint(task.images)
@@ -50,7 +57,7 @@ def to_fetch(task: Task) -> tuple[Step, ...]:
     steps: list[Step] = []
     missing = set(task.missing_images)
     for call in _newest_first(task):
-        wanted = missing & covered(task, call) if call.receipt else set()
+        wanted = missing & named(task, call)
         if wanted:
             steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
             missing -= wanted
@@ -83,10 +90,10 @@ def plan(task: Task, *, groups: bool) -> tuple[Step, ...]:
 
 
 def open_paid_call(task: Task) -> bool:
-    """Whether the newest attempt has a paid call of which nobody has recorded an end, or a receipt."""
+    """Whether the newest attempt has a paid call that may still buy something, as far as is recorded."""
     current = task.attempts.get(task.attempt)
     return current is not None and any(
-        call.paid and call.state is CallState.OPEN and not call.receipt for call in current.calls.values()
+        call.paid and call.state is CallState.OPEN for call in current.calls.values()
     )
 
 

@@ -85,6 +85,8 @@ class Call:
     """The images it was to make; empty = every image of the task."""
     receipt: str = ""
     """What the provider said it made, in its own words: enough to fetch it. Empty = nothing yet."""
+    so_far: tuple[int, ...] = ()
+    """The images that the receipt names while the provider may still make more; empty = it names all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

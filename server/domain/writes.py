@@ -22,7 +22,7 @@ from server.domain.task import (
     TaskState,
 )
 
-Value = str | int | bool | None | TaskError | Counts | Attempt | Call | StoredImage
+Value = str | int | bool | None | tuple[int, ...] | TaskError | Counts | Attempt | Call | StoredImage
 """What a write may put at a path: the store knows how to keep each of these."""
 
 NO_ANSWER = "The provider's answer to a paid call never arrived"

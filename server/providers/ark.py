@@ -1,4 +1,4 @@
-"""Volcengine Ark: images by one POST per call, results by links that are fetched afterwards.
+"""Volcengine Ark: images by one POST per call, results by links that are fetched as they become known.
 
 What Ark has accepted it charges for, whatever becomes of the connection. So every failure says what is
 known of that: not sent, refused by Ark's own words, or in doubt. Nothing is retried here.
@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import re
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,13 @@ from yarl import URL
 
 from server.domain.errors import Reason
 from server.providers import ark_receipt, ark_request
-from server.providers.ark_errors import meaning_of, refusal
+from server.providers.ark_delivery import Delivery
+from server.providers.ark_errors import in_doubt, meaning_of, refusal
 from server.providers.ark_receipt import Bought
+from server.providers.ark_stream import read_stream
 from server.providers.contract import (
     Generated,
     Generation,
-    MadeImage,
     Progress,
     ProviderError,
     Receipt,
@@ -37,8 +39,6 @@ DEFAULT_CAPACITY = 100
 DEFAULT_PATH = "/api/v3"
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """An answer holds links and numbers: a few hundred bytes an image."""
-FETCH_S = 60.0
-"""The most that one image may take to arrive: one that hangs must not use up the time of the others."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -73,16 +73,16 @@ class ArkProvider:
         """See Provider. The time that `progress` and `receipt` take does not count against `timeout_s`."""
         if not generation.indexes:
             return Generated()
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        if resume:
-            bought = ark_receipt.read(resume)
-        else:
-            bought = await self._buy(generation, timeout_s)
-        left_s = timeout_s - (clock() - started)
-        if not resume:
-            await receipt(ark_receipt.written(bought))
-        await self._fetch(generation, bought, progress, left_s)
+        delivery = Delivery(
+            self._fetcher,
+            indexes=generation.indexes,
+            seed_of=lambda index: ark_request.seed_of(generation, index),
+            timeout_s=timeout_s,
+            progress=progress,
+            receipt=None if resume else receipt,
+        )
+        answer = _noted(resume) if resume else self._buy(generation, timeout_s)
+        bought = await delivery.run(answer)
         return Generated(failures=[f for f in bought.failures if f.index in generation.indexes])
 
     async def aclose(self) -> None:
@@ -94,8 +94,11 @@ class ArkProvider:
 
     # --- buying ------------------------------------------------------------------------------------
 
-    async def _buy(self, generation: Generation, timeout_s: float) -> Bought:
-        """The one POST. Raises ProviderError for everything but an answer that says what was made."""
+    async def _buy(self, generation: Generation, timeout_s: float) -> AsyncGenerator[Bought, None]:
+        """The one POST, and what its answer says was made: at once, or as the stream of a group goes on.
+
+        Raises ProviderError for everything but an answer that says all of it.
+        """
         if generation.references:  # up to tens of megabytes, and the loop has heartbeats to send
             body = await asyncio.to_thread(ark_request.encoded, generation)
         else:
@@ -110,8 +113,12 @@ class ArkProvider:
                 allow_redirects=False,
                 trace_request_ctx=call,
             ) as response:
-                raw = await read_at_most(response, MAX_ANSWER_BYTES)
-                return self._understand(generation, response, raw)
+                if response.status == 200 and response.content_type == "text/event-stream":
+                    async for told in self._streamed(generation, response):
+                        yield told
+                else:
+                    raw = await read_at_most(response, MAX_ANSWER_BYTES)
+                    yield self._understand(generation, response, raw)
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError, too
             if not call.connected:
                 raise ProviderError(
@@ -132,7 +139,22 @@ class ArkProvider:
                     retryable=True,
                     metadata={"timeout_seconds": f"{timeout_s:g}"},
                 ) from None
-            raise _in_doubt("The connection to Ark broke before its answer was there.") from None
+            raise in_doubt("The connection to Ark broke before its answer was there.") from None
+
+    async def _streamed(
+        self, generation: Generation, response: aiohttp.ClientResponse
+    ) -> AsyncGenerator[Bought, None]:
+        try:
+            async for told in read_stream(response.content.iter_any(), generation.indexes):
+                yield told
+        except ProviderError as error:
+            self._log.warning(
+                "Ark's stream of a group ended early",
+                task_id=generation.task_id,
+                error=error.message,
+                upstream_request_id=_request_id(response),
+            )
+            raise
 
     def _understand(
         self, generation: Generation, response: aiohttp.ClientResponse, raw: bytes | None
@@ -158,8 +180,8 @@ class ArkProvider:
             if meaning is not None:
                 raise refusal(meaning, code, response.headers.get("Retry-After"))
         if response.status == 200:
-            raise _in_doubt("Ark's answer cannot be read, or says nothing of what was made.")
-        raise _in_doubt(f"Something before Ark answered HTTP {response.status} in its place.")
+            raise in_doubt("Ark's answer cannot be read, or says nothing of what was made.")
+        raise in_doubt(f"Something before Ark answered HTTP {response.status} in its place.")
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -175,32 +197,10 @@ class ArkProvider:
             )
         return self._session
 
-    # --- fetching ----------------------------------------------------------------------------------
 
-    async def _fetch(self, generation: Generation, bought: Bought, progress: Progress, left_s: float) -> None:
-        """Hand over each image; one that cannot be fetched holds up no other and fails the call at the end.
-
-        The error raised is a retryable one if there is any: then some of it may still come.
-        """
-        clock = asyncio.get_running_loop().time
-        failed: ProviderError | None = None
-        for index, link in sorted(bought.links.items()):
-            if index not in generation.indexes:
-                continue
-            started = clock()
-            try:
-                data = await self._fetcher.fetch(link, timeout_s=min(FETCH_S, left_s))
-            except ProviderError as error:
-                failed = error if failed is None or error.retryable else failed
-                continue
-            finally:
-                left_s -= clock() - started
-            try:
-                await progress(MadeImage(index=index, data=data, seed=_seed(generation)))
-            except ProviderError as error:  # what came is no picture
-                failed = error if failed is None or error.retryable else failed
-        if failed is not None:
-            raise failed
+async def _noted(receipt: str) -> AsyncGenerator[Bought, None]:
+    """What an earlier call bought, as its receipt says."""
+    yield ark_receipt.read(receipt)
 
 
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
@@ -217,21 +217,7 @@ def _document(raw: bytes | None) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _seed(generation: Generation) -> int:
-    """The seed that made the images; -1 where the model takes none and tells none."""
-    return generation.request.seed if generation.parameters.seed else -1
-
-
 def _request_id(response: aiohttp.ClientResponse) -> str:
     """By which the vendor finds the call; empty when it is not plain."""
     text = response.headers.get("X-Request-Id", "")
     return text if _REQUEST_ID.fullmatch(text) else ""
-
-
-def _in_doubt(text: str) -> ProviderError:
-    return ProviderError(
-        f"{text} The call may have been charged.",
-        sent=Sent.IN_DOUBT,
-        reason=Reason.PROVIDER_UNAVAILABLE,
-        retryable=True,
-    )

@@ -131,6 +131,27 @@ def image_error(code: str) -> TaskError:
     )
 
 
+def stream_refusal(code: str) -> ProviderError:
+    """The error that ends a stream; in doubt where the code is newer than the table.
+
+    There is no status, and no proxy either that could have written it: any row of the table is believed.
+    """
+    meaning = meaning_of(200, code) or meaning_of(500, code)
+    if meaning is None:
+        return in_doubt("Ark broke off its stream of images.")
+    return refusal(meaning, code)
+
+
+def in_doubt(text: str) -> ProviderError:
+    """The error of a call that may have been charged; `text` says in a sentence what happened to it."""
+    return ProviderError(
+        f"{text} The call may have been charged.",
+        sent=Sent.IN_DOUBT,
+        reason=Reason.PROVIDER_UNAVAILABLE,
+        retryable=True,
+    )
+
+
 def _with_code(text: str, code: str) -> str:
     """The text with the vendor's code, by which operators find it in the vendor's documentation."""
     return f"{text} (Ark: {code})" if _CODE.fullmatch(code) else text

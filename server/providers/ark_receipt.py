@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from server.domain.errors import Reason, TaskError
@@ -18,6 +18,13 @@ class Bought:
 
     links: Mapping[int, str]
     failures: Sequence[ImageFailed]
+    complete: bool = True
+    """Whether that is all; else the answer is still coming."""
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The images of which it tells what became of them."""
+        return frozenset((*self.links, *(failed.index for failed in self.failures)))
 
 
 def bought_from(data: Sequence[Any], indexes: Sequence[int]) -> Bought | None:
@@ -25,19 +32,20 @@ def bought_from(data: Sequence[Any], indexes: Sequence[int]) -> Bought | None:
 
     There may be fewer entries than were wanted, for the model decides on the length of a sequence.
     """
-    links: dict[int, str] = {}
-    failures: list[ImageFailed] = []
+    bought = Bought(links={}, failures=())
     for index, entry in zip(indexes, data, strict=False):
-        fields = entry if isinstance(entry, dict) else {}
-        error, url = fields.get("error"), fields.get("url")
-        if isinstance(url, str) and url:
-            links[index] = url
-        elif isinstance(error, dict):
-            failures.append(ImageFailed(index=index, error=image_error(str(error.get("code") or ""))))
-        else:
-            failures.append(ImageFailed(index=index, error=_no_picture()))
+        bought = with_entry(bought, index, entry if isinstance(entry, dict) else {})
     told = any(isinstance(entry, dict) and ("url" in entry or "error" in entry) for entry in data)
-    return Bought(links=links, failures=failures) if told and (links or failures) else None
+    return bought if told and bought.named else None
+
+
+def with_entry(bought: Bought, index: int, entry: Mapping[str, Any]) -> Bought:
+    """The same and what the vendor's entry, or event, says of this image."""
+    error, url = entry.get("error"), entry.get("url")
+    if isinstance(url, str) and url:
+        return replace(bought, links={**bought.links, index: url})
+    failed = image_error(str(error.get("code") or "")) if isinstance(error, dict) else _no_picture()
+    return replace(bought, failures=(*bought.failures, ImageFailed(index=index, error=failed)))
 
 
 def written(bought: Bought) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from server.domain.errors import Reason
-from server.domain.request import ReferenceKind
+from server.domain.request import MAX_SEED, ReferenceKind
 from server.providers.contract import Generation, ProviderError, Sent
 
 _SIGNATURES = (
@@ -20,6 +20,17 @@ _SIGNATURES = (
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
 )
+
+
+def seed_of(generation: Generation, index: int) -> int:
+    """The seed that makes this image; -1 where the model takes none and tells none.
+
+    Images of a sequence that are calls of their own have seeds of their own: the same one again would give
+    the same picture.
+    """
+    if not generation.parameters.seed:
+        return -1
+    return (generation.request.seed + index) % (MAX_SEED + 1)
 
 
 def encoded(generation: Generation) -> bytes:
@@ -35,12 +46,13 @@ def encoded(generation: Generation) -> bytes:
     if request.negative_prompt:  # Ark has no field for it; its models follow instructions
         body["prompt"] += f"\nDo not show: {request.negative_prompt}"
     if takes.seed:
-        body["seed"] = request.seed
+        body["seed"] = seed_of(generation, generation.indexes[0])
     if takes.guidance_scale and request.guidance_scale is not None:
         body["guidance_scale"] = request.guidance_scale
     if len(takes.output_formats) > 1 and request.output_format in takes.output_formats:
         body["output_format"] = request.output_format.value
-    if request.sequence and takes.groups:
+    if len(generation.indexes) > 1:
+        body["stream"] = True  # each image as soon as it is made
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": len(generation.indexes)}
     sources = list(_sources(generation))

@@ -59,9 +59,19 @@ class Generated:
 Progress = Callable[[MadeImage], Awaitable[None]]
 """Called once per image, as soon as it is there; when it returns the image is stored."""
 
-Receipt = Callable[[str], Awaitable[None]]
-"""Called with what `resume` takes, once the provider has said what was bought and before any of it is
-fetched; when it returns the receipt is stored, and whatever happens then nothing is bought again."""
+
+class Receipt(Protocol):
+    """Keeps what the provider says it sold, before any of it is fetched.
+
+    When it returns the receipt is stored, and whatever happens then nothing that it names is bought again.
+    """
+
+    async def __call__(self, receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
+        """`receipt` is what `resume` takes, and takes the place of an earlier one of the same call.
+
+        `so_far`: the images it names while the call may still make more; empty: the call is answered.
+        """
+        ...
 
 
 class Sent(Enum):
@@ -136,7 +146,7 @@ class Provider(Protocol):
         receipt: Receipt,
         resume: str = "",
     ) -> Generated:
-        """Make the images and hand each to `progress` as it arrives.
+        """Make the images and hand each to `progress` as it arrives, one at a time.
 
         `timeout_s` bounds the whole call. `resume` is the receipt of an earlier call (an upstream task id,
         result links): with it only what that call bought is fetched, and nothing is bought. Raises

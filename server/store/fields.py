@@ -37,6 +37,8 @@ def encode_value(value: Value) -> Any:
             return encode_call(value)
         case Counts():
             return encode_counts(value)
+        case tuple():
+            return list(value)
         case _:
             return value
 
@@ -104,6 +106,8 @@ def encode_call(call: Call) -> Document:
         document["indexes"] = list(call.indexes)
     if call.receipt:
         document["receipt"] = call.receipt
+    if call.so_far:
+        document["so_far"] = list(call.so_far)
     return document
 
 
@@ -189,6 +193,7 @@ def decode_call(document: Mapping[str, Any]) -> Call:
         sent_time_ms=document["sent_time_ms"],
         indexes=tuple(document.get("indexes", ())),
         receipt=document.get("receipt", ""),
+        so_far=tuple(document.get("so_far", ())),
     )
 
 

@@ -205,16 +205,14 @@ class Attempt:
 
     # --- what comes ---------------------------------------------------------------------------------
 
-    async def _keep_receipt(self, receipt: str) -> None:
-        """The provider has said what it made: nothing is bought again from here on."""
-        calls = self._task.attempts[self._task.attempt].calls
-        number = max(calls)
+    async def _keep_receipt(self, receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
+        """The provider has said what it made: nothing of that is bought again from here on."""
+        number, now = max(self._task.attempts[self._task.attempt].calls), self._tools.now_ms()
+        write = attempt_writes.add_receipt(self._task, number, receipt, now, so_far=so_far)
         async with self._own_time():
-            await self._write_own(
-                attempt_writes.add_receipt(self._task, number, receipt, self._tools.now_ms())
-            )
-        self._set_calls({**calls, number: replace(calls[number], state=CallState.DONE, receipt=receipt)})
-        self._bought = True
+            await self._write_own(write)
+        self._task = attempt_writes.with_receipt(self._task, number, receipt, so_far=so_far)
+        self._bought = not so_far
 
     async def _keep(self, made: MadeImage) -> None:
         async with self._keeping, self._own_time():  # a provider may have several images at once

@@ -37,6 +37,7 @@ _calls = st.builds(
     sent_time_ms=_times,
     indexes=st.lists(_numbers, max_size=3).map(tuple),
     receipt=_texts,
+    so_far=st.lists(_numbers, max_size=3).map(tuple),
 )
 
 

@@ -82,7 +82,14 @@ def new_error(message: str = "It went wrong. Try again.") -> TaskError:
 def full_task() -> Task:
     """A task of which no field, at any depth, holds its default."""
     calls = {
-        0: Call(state=CallState.IN_DOUBT, paid=True, sent_time_ms=NOW_MS + 3, indexes=(1,), receipt="r"),
+        0: Call(
+            state=CallState.IN_DOUBT,
+            paid=True,
+            sent_time_ms=NOW_MS + 3,
+            indexes=(1, 2),
+            receipt="r",
+            so_far=(1,),
+        ),
         10: Call(
             state=CallState.DONE, paid=True, sent_time_ms=NOW_MS + 4, indexes=(0, 2), receipt='{"a": "ü"}'
         ),

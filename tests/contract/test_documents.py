@@ -160,6 +160,7 @@ def _every_kind_of_write() -> list[Write]:
         life.request_cancel(running, NOW_MS),
         attempt_writes.open_call(running, 1, life.new_call(running, (0,), paid=True, now_ms=NOW_MS), NOW_MS),
         attempt_writes.add_receipt(running, 0, "what it made", NOW_MS),
+        attempt_writes.add_receipt(running, 0, "what it made", NOW_MS, so_far=(0, 2)),
         attempt_writes.add_image(running, new_image(), NOW_MS),
         attempt_writes.add_failure(running, 0, new_error(), NOW_MS),
         attempt_writes.complete(running, NOW_MS),

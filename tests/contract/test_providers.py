@@ -90,10 +90,17 @@ def fit(provider: Provider, generation: Generation) -> Generation:
 
 
 class Receipts(list[str]):
-    """The receipts of a call, kept as they come."""
+    """The receipts of answered calls; in `early` those that were given while more was to come."""
 
-    async def note(self, receipt: str) -> None:
-        self.append(receipt)
+    def __init__(self) -> None:
+        super().__init__()
+        self.early: list[tuple[tuple[int, ...], str]] = []
+
+    async def note(self, receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
+        if so_far:
+            self.early.append((so_far, receipt))
+        else:
+            self.append(receipt)
 
 
 async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]:
@@ -108,7 +115,7 @@ async def made_by(provider: Provider, generation: Generation) -> list[MadeImage]
         fit(provider, generation), timeout_s=TIMEOUT_S, progress=keep, receipt=receipts.note
     )
     assert list(generated.failures) == []
-    assert len(receipts) == (provider.paid and len(generation.indexes) > 0)
+    assert len(receipts) == (provider.paid and len(generation.indexes) > 0), "one that says: that is all"
     return arrived
 
 
@@ -206,27 +213,31 @@ async def test_an_image_that_cannot_be_kept_ends_the_call(provider: Provider) ->
     assert len(kept) == 1
 
 
-async def test_what_a_receipt_stands_for_is_handed_over_again(provider: Provider) -> None:
-    """A provider that charges gives one receipt, before any image; with it the same images come."""
-    steps: list[str] = []
-    arrived: list[bytes] = []
+@pytest.mark.parametrize("images", [1, 3])
+async def test_what_a_receipt_stands_for_is_handed_over_again(provider: Provider, images: int) -> None:
+    """A provider that charges names every image before it comes; with a receipt the same images come."""
+    named: set[int] = set()
+    arrived: dict[int, bytes] = {}
     receipts = Receipts()
 
     async def keep(image: MadeImage) -> None:
-        steps.append("image")
-        arrived.append(image.data)
+        assert image.index in named or not provider.paid, "handed over before it was noted"
+        arrived[image.index] = image.data
 
-    async def note(receipt: str) -> None:
-        steps.append("receipt")
-        await receipts.note(receipt)
+    async def note(receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
+        named.update(so_far or asked.indexes)
+        await receipts.note(receipt, so_far=so_far)
 
-    asked = fit(provider, order(indexes=(0, 1), images=2))
+    asked = fit(provider, order(indexes=tuple(range(images)), images=images))
     await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=note)
-    assert steps == ["receipt"] * provider.paid + ["image", "image"]
-    for receipt in receipts:
-        await provider.generate(asked, timeout_s=TIMEOUT_S, progress=keep, receipt=note, resume=receipt)
-        assert arrived[2:] == arrived[:2]
-        assert len(receipts) == 1
+    assert len(receipts) == provider.paid, "one that says: that is all"
+    first = dict(arrived)
+    for indexes, receipt in [*receipts.early, *((asked.indexes, receipt) for receipt in receipts)]:
+        arrived.clear()
+        wanted = replace(asked, indexes=indexes)
+        await provider.generate(wanted, timeout_s=TIMEOUT_S, progress=keep, receipt=note, resume=receipt)
+        assert arrived == {index: first[index] for index in indexes}
+    assert len(receipts) == provider.paid, "fetching gives no receipt"
 
 
 async def test_calls_at_once_do_not_mix(local: Provider) -> None:

@@ -176,6 +176,21 @@ async def test_a_waiting_task_ends_by_cancel_or_expiry(store: TaskStore) -> None
     assert expired.error.reason is Reason.TASK_EXPIRED
 
 
+async def test_a_receipt_grows_while_its_call_is_open(store: TaskStore) -> None:
+    task = await kept(store, new_task(request=replace(new_task().request, sequence=True, max_images=4)))
+    task = await do(store, mark(task))
+    for text, so_far in (("one", (0,)), ("two", (0, 2))):
+        early = await do(store, attempt_writes.add_receipt(task, 0, text, NOW_MS, so_far=so_far))
+        task = attempt_writes.with_receipt(task, 0, text, so_far=so_far)
+        assert task.attempts == early.attempts, "the worker goes by what the store holds"
+        assert task.attempts[1].calls[0].state is CallState.OPEN
+        assert [step.indexes for step in purchases.to_fetch(early)] == [so_far]
+    whole = await do(store, attempt_writes.add_receipt(task, 0, "all", NOW_MS))
+    assert attempt_writes.with_receipt(task, 0, "all").attempts == whole.attempts
+    assert whole.attempts[1].calls[0].state is CallState.DONE
+    assert [step.indexes for step in purchases.to_fetch(whole)] == [(0, 1, 2, 3)]
+
+
 async def test_a_sequence_that_fails_half_way_keeps_what_it_has(store: TaskStore) -> None:
     task = await kept(store, new_task(request=replace(new_task().request, sequence=True, max_images=4)))
     task = await do(store, mark(task))

@@ -14,6 +14,8 @@ from tests.upstreams.faults import (
     NeverAnswers,
     PartlyFailed,
     Refusal,
+    StreamCut,
+    StreamFails,
     Unreadable,
 )
 
@@ -31,5 +33,7 @@ __all__ = [
     "NeverAnswers",
     "PartlyFailed",
     "Refusal",
+    "StreamCut",
+    "StreamFails",
     "Unreadable",
 ]

@@ -1,4 +1,4 @@
-"""Volcengine Ark's image endpoint on the loopback: POST /api/v3/images/generations, not streamed.
+"""Volcengine Ark's image endpoint on the loopback: POST /api/v3/images/generations, streamed or not.
 
 The wire format is the one of Ark's documentation. A call is billed when it is accepted, before any wait:
 `billed` is what an account would be charged for, whatever the caller hears of it.
@@ -7,7 +7,6 @@ The wire format is the one of Ark's documentation. A call is billed when it is a
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import secrets
@@ -20,23 +19,24 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from tests.upstreams.ark_rules import Order, Refused, accept
+from tests.upstreams import ark_answers
+from tests.upstreams.ark_answers import Entry
+from tests.upstreams.ark_images import Refused
+from tests.upstreams.ark_rules import Order, accept
 from tests.upstreams.faults import (
     CutAfterAccept,
     CutAfterBody,
     CutBeforeBody,
     CutMidResponse,
-    Empty,
     Fault,
-    Fewer,
     Gateway,
     LinkFails,
     NeverAnswers,
-    PartlyFailed,
     Refusal,
+    StreamCut,
     Unreadable,
 )
-from tests.upstreams.results import PATH, Outputs
+from tests.upstreams.results import PATH, Output, Outputs
 from tests.upstreams.wire import (
     HOST,
     bound,
@@ -64,12 +64,16 @@ class ArkUpstream:
         """How long the links of coming answers work."""
         self.billed: Counter[str] = Counter()
         """Accepted calls by prompt."""
+        self.pictures: Counter[str] = Counter()
+        """Made pictures by prompt: what an account is charged for. It goes on making what nobody hears of."""
         self.arrived: Counter[str] = Counter()
         """Requests whose body was read by prompt, refused ones included."""
         self.fetched: Counter[str] = Counter()
         """Downloads of result links by the prompt of their picture."""
         self.link_requests: Counter[str] = Counter()
         """Requests for result links, failed and held ones included."""
+        self.event_times: defaultdict[str, list[float]] = defaultdict(list)
+        """When each event of a prompt's streams went out, on the monotonic clock."""
         self.last_body: dict[str, dict[str, Any]] = {}
         """The newest request body of each prompt, as it was sent."""
         self.keys_at_links = 0
@@ -81,6 +85,7 @@ class ArkUpstream:
         self._always: Fault | None = None
         self._held: dict[str, asyncio.Event] = {}
         self._held_links: dict[str, asyncio.Event] = {}
+        self._held_streams: dict[str, tuple[int, asyncio.Event]] = {}
         self._outputs = Outputs()
         self._connections: WeakSet[Any] = WeakSet()
         self._closing = asyncio.Event()
@@ -133,6 +138,15 @@ class ArkUpstream:
         """Let the held calls of this prompt go on."""
         if event := self._held.pop(prompt, None):
             event.set()
+
+    def hold_stream(self, prompt: str, *, after: int) -> None:
+        """Streams of this prompt give so many events and no more until `release_stream`."""
+        self._held_streams.setdefault(prompt, (after, asyncio.Event()))
+
+    def release_stream(self, prompt: str) -> None:
+        """Let the held streams of this prompt go on."""
+        if held := self._held_streams.pop(prompt, None):
+            held[1].set()
 
     def hold_links(self, prompt: str) -> None:
         """Downloads of this prompt's results hang until `release_links`."""
@@ -204,10 +218,43 @@ class ArkUpstream:
                 return gateway_page(status)
             case Unreadable():
                 return broken_json()
-        answer = json.dumps(self._answer(order, fault)).encode()
+        found = ark_answers.entries(order, fault, lambda: self._draw(order, fault), self.base_url)
+        if order.stream:
+            return await self._stream(request, order, found, fault)
+        self.pictures[prompt] += ark_answers.pictures(found)
+        answer = json.dumps(ark_answers.document(order, found)).encode()
         if isinstance(fault, CutMidResponse):
             return await send_half(request, answer)
         return web.Response(body=answer, content_type="application/json", headers=request_id())
+
+    async def _stream(
+        self, request: web.Request, order: Order, found: list[Entry], fault: Fault | None
+    ) -> web.StreamResponse:
+        events = ark_answers.events(order, found, fault)
+        self.pictures[order.prompt] += ark_answers.pictures(
+            [event for event in events if "image_index" in event]
+        )
+        if isinstance(fault, CutMidResponse):
+            fault = StreamCut(len(events) // 2)
+        response = web.StreamResponse(headers=request_id())
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        for number, event in enumerate(events):
+            if isinstance(fault, StreamCut) and number == fault.after:
+                return response if fault.clean else reset(request)
+            after, release = self._held_streams.get(order.prompt, (-1, self._closing))
+            if number == after:
+                await self._held_by(release)
+            await response.write(ark_answers.frame(event))
+            self.event_times[order.prompt].append(time.monotonic())
+        await response.write(ark_answers.DONE)
+        return response
+
+    def _draw(self, order: Order, fault: Fault | None) -> Output:
+        output = self._outputs.add(order.prompt, png=order.png, life_s=self.link_life_s)
+        if isinstance(fault, LinkFails):
+            output.failing_status, output.failures_left = fault.status, fault.times
+        return output
 
     def _next_fault(self, prompt: str) -> Fault | None:
         own = self._scripts.get(prompt)
@@ -228,34 +275,6 @@ class ArkUpstream:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.delay_s):
                     await self._closing.wait()
-
-    def _answer(self, order: Order, fault: Fault | None) -> dict[str, Any]:
-        images = min(fault.images, order.images) if isinstance(fault, Fewer) else order.images
-        failed = fault.indexes if isinstance(fault, PartlyFailed) else ()
-        data: list[dict[str, Any]] = []
-        if not isinstance(fault, Empty):
-            for index in range(images):
-                if isinstance(fault, PartlyFailed) and index in failed:
-                    data.append({"error": {"code": fault.code, "message": "This picture was not made."}})
-                else:
-                    data.append(self._picture(order, fault))
-        width, height = (int(side) for side in order.size.split("x"))
-        made = sum("error" not in entry for entry in data)
-        tokens = round(made * width * height / 256)
-        return {
-            "model": order.model,
-            "created": int(time.time()),
-            "data": data,
-            "usage": {"generated_images": made, "output_tokens": tokens, "total_tokens": tokens},
-        }
-
-    def _picture(self, order: Order, fault: Fault | None) -> dict[str, Any]:
-        output = self._outputs.add(order.prompt, png=order.png, life_s=self.link_life_s)
-        if isinstance(fault, LinkFails):
-            output.failing_status, output.failures_left = fault.status, fault.times
-        if order.b64_json:
-            return {"b64_json": base64.b64encode(output.draw()).decode(), "size": order.size}
-        return {"url": self.base_url + output.link, "size": order.size}
 
     # --- result links ------------------------------------------------------------------------------
 

@@ -84,6 +84,22 @@ class PartlyFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamCut:
+    """Billed; a stream gives so many of its events, then it is reset, or ends as if that were all."""
+
+    after: int
+    clean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFails:
+    """A stream gives so many pictures, which are billed, then an error of this code in place of the rest."""
+
+    after: int
+    code: str = "InternalServiceError"
+
+
+@dataclass(frozen=True, slots=True)
 class LinkFails:
     """Billed and answered; each of the answer's links gives this status for its first `times` requests."""
 
@@ -103,5 +119,7 @@ Fault: TypeAlias = (
     | Empty
     | Fewer
     | PartlyFailed
+    | StreamCut
+    | StreamFails
     | LinkFails
 )

@@ -107,10 +107,10 @@ class Call:
         self.steps.append(f"image {image.index}")
         self.images[image.index] = image
 
-    async def _note(self, receipt: str) -> None:
+    async def _note(self, receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
         if self.before_receipt is not None:
             await self.before_receipt()
-        self.steps.append("receipt")
+        self.steps.append(" ".join(("receipt", *(str(index) for index in so_far))))
         self.receipt = receipt
 
 

@@ -50,7 +50,7 @@ GROUP = {"sequential_image_generation": "auto"}
         ),
         (
             order(images=4, indexes=(0, 1, 2, 3)),
-            {**GROUP, "sequential_image_generation_options": {"max_images": 4}},
+            {**GROUP, "stream": True, "sequential_image_generation_options": {"max_images": 4}},
         ),
         (order(images=4, indexes=(1, 3)), {"sequential_image_generation_options": {"max_images": 2}}),
         (order(), {"sequential_image_generation": None, "image": None, "stream": None}),

@@ -139,7 +139,7 @@ async def test_pictures_come_as_base64_when_asked(
         ({"seed": 7}, 400, "InvalidParameter.UnsupportedParameter"),
         ({"guidance_scale": 3.0}, 400, "InvalidParameter.UnsupportedParameter"),
         ({"output_format": "png"}, 400, "InvalidParameter.UnsupportedParameter"),
-        ({"stream": True}, 400, "InvalidParameter.UnsupportedParameter"),
+        ({"stream": "yes"}, 400, "InvalidParameter"),
         ({"watermark": "no"}, 400, "InvalidParameter"),
         ({"image": ["file:///etc/passwd"]}, 400, "InvalidImageURL.InvalidFormat"),
         ({"image": ["data:image/PNG;base64,AAAA"]}, 400, "InvalidImageURL.InvalidFormat"),

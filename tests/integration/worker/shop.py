@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from server.domain.errors import Reason
@@ -35,6 +36,10 @@ class Shop:
     """Each ends one call before anything is sold."""
     loses: deque[Exception] = field(default_factory=deque)
     """Each ends one call after it was sold, before the receipt."""
+    names_first: int = 0
+    """So many images of a call are named and delivered before the others are."""
+    breaks_off: deque[Exception] = field(default_factory=deque)
+    """Each ends one call between the two."""
     fails_to_deliver: deque[Exception] = field(default_factory=deque)
     """Each ends one delivery of an image."""
     selling: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,15 +70,26 @@ class Shop:
             await self.selling.wait()
             if self.loses:
                 raise self.loses.popleft()
+            first = generation.indexes[: self.names_first]
+            if first:
+                await receipt(json.dumps(first), so_far=first)
+                await self._deliver(first, progress)
+                if self.breaks_off:
+                    raise self.breaks_off.popleft()
             if self.gives_receipts:
                 await receipt(json.dumps(generation.indexes))
+            await self._deliver(generation.indexes[len(first) :], progress)
+            return Generated()
+        await self._deliver(generation.indexes, progress)
+        return Generated()
+
+    async def _deliver(self, indexes: Sequence[int], progress: Progress) -> None:
         await self.delivering.wait()
-        for index in generation.indexes:
+        for index in indexes:
             if self.fails_to_deliver:
                 raise self.fails_to_deliver.popleft()
             self.fetched[index] += 1
             await progress(made(index))
-        return Generated()
 
     async def aclose(self) -> None:
         """See Provider."""

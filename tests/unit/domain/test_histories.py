@@ -28,6 +28,8 @@ class Event(Enum):
     IMAGE = auto()
     RECEIPT = auto()
     """The provider says what it made, before any of it is fetched."""
+    EARLY_RECEIPT = auto()
+    """It says that one more image is made, and may make others."""
     DONE = auto()
     FAILS = auto()
     FAILS_FOR_GOOD = auto()
@@ -120,32 +122,53 @@ class History:
         if self.record.write(write):
             assert marked.missing_images, "a call for nothing"
             if marked.attempts[marked.attempt].calls:
-                earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < marked.attempt]
-                doubt = self.cut_short or AttemptOutcome.IN_DOUBT in earlier
-                assert not self.bought or doubt, "a second call without a doubt"
                 assert not purchases.to_fetch(task), "bought again before it was fetched"
-                self.bought += self.paid
+                self.buy(marked)
             self.running.append(marked)
         return None
 
+    def buy(self, mine: Task) -> None:
+        """The worker that goes by `mine` has written a purchase down."""
+        earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < mine.attempt]
+        doubt = self.cut_short or AttemptOutcome.IN_DOUBT in earlier
+        assert not self.bought or doubt, "a second call without a doubt"
+        self.bought += self.paid
+
+    def go_on(self, mine: Task) -> Task | None:
+        """What was bought earlier is all fetched: the worker buys the rest. None when it was overtaken."""
+        if mine.attempts[mine.attempt].calls or purchases.to_fetch(mine) or not mine.missing_images:
+            return mine
+        call = life.new_call(mine, mine.missing_images, paid=self.paid, now_ms=self.now_ms)
+        if not self.record.write(attempt_writes.open_call(mine, 0, call, self.now_ms)):
+            return None
+        self.buy(mine)
+        attempt = replace(mine.attempts[mine.attempt], calls={0: call})
+        return replace(mine, attempts={**mine.attempts, mine.attempt: attempt})
+
     def happen(self, step: Step, mine: Task) -> None:
         """The event happens to the worker that goes by `mine`."""
-        missing, outcome = mine.missing_images, step.outcome
+        going = self.go_on(mine)
+        if going is None:
+            return
+        mine, outcome = going, step.outcome
+        missing, coming = mine.missing_images, self.coming(mine)
         match step.event:
             case Event.KILLED | Event.DECLARED_LOST:
                 self.lost.add(mine.owner)
                 if step.event is Event.DECLARED_LOST:
                     self.running.append(mine)
                 return
-            case Event.IMAGE if missing and mine.images_wanted > 1:
-                self.write(attempt_writes.add_image(mine, image(missing[0]), self.now_ms))
-                self.running.append(replace(mine, images={**mine.images, missing[0]: image(missing[0])}))
+            case Event.IMAGE | Event.DONE if coming and (
+                set(coming) < set(missing) or (step.event is Event.IMAGE and mine.images_wanted > 1)
+            ):
+                self.write(attempt_writes.add_image(mine, image(coming[0]), self.now_ms))
+                self.running.append(replace(mine, images={**mine.images, coming[0]: image(coming[0])}))
                 return
             case Event.IMAGE | Event.DONE:
                 self.complete(mine)
                 return
-            case Event.RECEIPT:
-                self.keep_receipt(mine)
+            case Event.RECEIPT | Event.EARLY_RECEIPT:
+                self.keep_receipt(mine, early=step.event is Event.EARLY_RECEIPT)
                 return
             case _ if not missing:  # a call cannot fail any more that has given everything
                 self.complete(mine)
@@ -159,7 +182,7 @@ class History:
                 return
             case Event.BUSY:
                 outcome = AttemptOutcome.REJECTED
-        bought = bool(purchases.to_fetch(mine))
+        bought = not self.buying(mine)
         if outcome is not AttemptOutcome.IN_DOUBT:
             self.bought -= self.paid and self.unanswered(mine)
             self.cut_short |= not bought and not self.unanswered(mine)
@@ -177,17 +200,34 @@ class History:
         assert delay_ms is None or 0 <= delay_ms <= most_ms
         self.write(write)
 
-    def keep_receipt(self, mine: Task) -> None:
-        """The open call of the worker that goes by `mine` gets its receipt."""
-        attempt = mine.attempts[mine.attempt]
-        if attempt.calls and not attempt.calls[0].receipt:
-            write = attempt_writes.add_receipt(mine, 0, "what it made", self.now_ms)
-            call = replace(attempt.calls[0], state=CallState.DONE, receipt="what it made")
-            attempts = {**mine.attempts, mine.attempt: replace(attempt, calls={0: call})}
-            mine = replace(mine, attempts=attempts)
-            if not self.record.write(write):
+    def keep_receipt(self, mine: Task, *, early: bool) -> None:
+        """The open call of the worker that goes by `mine` gets its receipt, or names one image more."""
+        so_far: tuple[int, ...] = ()
+        if self.buying(mine):
+            if early:
+                call = mine.attempts[mine.attempt].calls[0]
+                named = purchases.named(mine, call)
+                so_far = tuple(sorted({*named, *[i for i in mine.missing_images if i not in named][:1]}))
+                if not so_far:
+                    self.running.append(mine)
+                    return
+            if not self.record.write(
+                attempt_writes.add_receipt(mine, 0, "what it made", self.now_ms, so_far=so_far)
+            ):
                 return
+            mine = attempt_writes.with_receipt(mine, 0, "what it made", so_far=so_far)
+            assert mine.attempts[mine.attempt].calls == self.record.task.attempts[mine.attempt].calls
         self.running.append(mine)
+
+    def buying(self, mine: Task) -> bool:
+        """Whether the worker has a call that may still buy something."""
+        return any(call.state is CallState.OPEN for call in mine.attempts[mine.attempt].calls.values())
+
+    def coming(self, mine: Task) -> tuple[int, ...]:
+        """The images that the worker may have next: those of its open call, else what is bought already."""
+        if self.buying(mine):
+            return mine.missing_images
+        return tuple(index for step in purchases.to_fetch(mine) for index in step.indexes)
 
     def unanswered(self, mine: Task) -> bool:
         """Whether the worker has a call of which nothing came."""
@@ -197,7 +237,7 @@ class History:
     def has_begun_to_give(self, mine: Task) -> bool:
         """Whether the worker has a call that gave an image already, and may give more."""
         calls = mine.attempts[mine.attempt].calls.values()
-        return any(purchases.delivered(mine, call) and not call.receipt for call in calls)
+        return self.buying(mine) and any(purchases.delivered(mine, call) for call in calls)
 
     def complete(self, mine: Task) -> None:
         """Everything that was missing is there."""

@@ -24,6 +24,8 @@ RUNNING: dict[str, Callable[[Task], Write]] = {
     "take over": mark,
     "end lost": lambda t: life.end_lost(t, error(), LATER_MS),
     "cancel lost": lambda t: life.cancel_lost(t, LATER_MS),
+    "add receipt": lambda t: attempt_writes.add_receipt(t, 0, "what it made", LATER_MS),
+    "add early receipt": lambda t: attempt_writes.add_receipt(t, 0, "what it made", LATER_MS, so_far=(0,)),
     "add image": lambda t: attempt_writes.add_image(t, image(), LATER_MS),
     "add failure": lambda t: attempt_writes.add_failure(t, 0, error(), LATER_MS),
     "complete": lambda t: attempt_writes.complete(t, LATER_MS),

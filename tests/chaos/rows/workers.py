@@ -131,8 +131,8 @@ async def fencing(run: Run) -> None:
 
 async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
     promises = [await held(deployment, 1 + n % 2) for n in range(sleepers)]
-    held = [(promise, await deployment.holder(promise)) for promise in promises]
-    for _, worker in held:
+    asleep = [(promise, await deployment.holder(promise)) for promise in promises]
+    for _, worker in asleep:
         worker.signal(signal.SIGSTOP)
         deployment.note_kill(worker)
         run.repetitions += 1
@@ -140,16 +140,16 @@ async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> No
         deployment.upstream.release(promise.prompt)
     await deployment.all_ended(promises, within_s=60)
     before = [await deployment.read(promise.task_id) for promise in promises]
-    for _, worker in held:
+    for _, worker in asleep:
         worker.signal(signal.SIGCONT)
-    for promise, worker in held:
+    for promise, worker in asleep:
         await until(lambda p=promise, w=worker: _refused(w, p), within_s=20, what="a refused write")  # type: ignore[misc]
     for promise, left in zip(promises, before, strict=True):
         if await deployment.read(promise.task_id) != left:
             run.broken("a stale write was accepted", promise.task_id)
 
     async def registered_again() -> bool:
-        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in held)
+        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in asleep)
 
     await until_async(registered_again, within_s=20, what="sleepers under new ids")
 

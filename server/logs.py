@@ -69,6 +69,7 @@ def configure(
         root.addHandler(handler)
     root.setLevel(level.upper())
     logging.getLogger("aiohttp.access").setLevel("WARNING")
+    logging.getLogger("botocore").setLevel("INFO")  # its debug lines hold what it signs, tokens included
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

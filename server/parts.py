@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -22,7 +23,7 @@ from server.queue.connection import UnsuitableRedis
 from server.queue.task_queue import RedisTaskQueue
 from server.settings import Settings
 from server.side_port import SidePort
-from server.store.connect import open_outputs, open_store
+from server.store.connect import S3Keys, open_outputs, open_store
 from server.store.sqlite_file import IncompatibleStore
 
 HOST = "0.0.0.0"  # noqa: S104 - a service for other machines
@@ -83,7 +84,8 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
         http_port = await listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
         store = await _opened("STORE_URL", open_store, settings.store_url, stop)
         stack.push_async_callback(store.aclose)
-        outputs = await _opened("OUTPUT_URL", open_outputs, settings.outputs, stop)
+        opening_outputs = partial(open_outputs, keys=_s3_keys(settings))
+        outputs = await _opened("OUTPUT_URL", opening_outputs, settings.outputs, stop)
         stack.push_async_callback(outputs.aclose)
         queue = await _opened("REDIS_URL", RedisTaskQueue.connect, settings.redis_url, stop)
         stack.push_async_callback(queue.aclose)
@@ -102,6 +104,14 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
 def configured_providers(settings: Settings) -> frozenset[str]:
     """The providers that this deployment has set up."""
     return registry.configured(ark_api_key=settings.image_api_key.get_secret_value())
+
+
+def _s3_keys(settings: Settings) -> S3Keys:
+    return S3Keys(
+        access_key_id=settings.aws_access_key_id.get_secret_value(),
+        secret_access_key=settings.aws_secret_access_key.get_secret_value(),
+        session_token=settings.aws_session_token.get_secret_value(),
+    )
 
 
 def _catalogue(settings: Settings) -> Catalogue:

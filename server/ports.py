@@ -302,3 +302,26 @@ class OutputStore(Protocol):
     async def aclose(self) -> None:
         """Let go of connections."""
         ...
+
+
+# --- links of others --------------------------------------------------------------------------------
+
+
+class DownloadFailed(Exception):
+    """A link gave no bytes. `what` is said of "the link"; `retryable`: may it give them later?
+
+    Neither holds anything of the link itself.
+    """
+
+    def __init__(self, what: str, *, retryable: bool) -> None:
+        super().__init__(f"The link {what}.")
+        self.what = what
+        self.retryable = retryable
+
+
+class Downloads(Protocol):
+    """Reads links that others gave us, as far as the deployment lets links lead."""
+
+    async def download(self, link: str, *, timeout_s: float) -> bytes:
+        """All bytes behind the link, within `timeout_s`. Raises DownloadFailed."""
+        ...

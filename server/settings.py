@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
-OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv")
+OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv", "s3")
 HTTP_SCHEMES = ("https", "http")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -81,8 +81,17 @@ class Settings(BaseSettings):
     )
     output_url: str = Field(
         "",
-        description="Where images are kept: `file:///dir` or a `mongodb://…` URL (GridFS). "
+        description="Where images are kept: `file:///dir`, a `mongodb://…` URL (GridFS) or "
+        "`s3://bucket/prefix?endpoint=https://…&region=…`. "
         "Empty = GridFS beside a MongoDB store, `DATA_DIR/outputs` otherwise.",
+    )
+    aws_access_key_id: SecretStr = Field(
+        SecretStr(""),
+        description="Access key of an `s3://` OUTPUT_URL; empty = from AWS files or the machine's role.",
+    )
+    aws_secret_access_key: SecretStr = Field(SecretStr(""), description="Secret key that belongs to it.")
+    aws_session_token: SecretStr = Field(
+        SecretStr(""), description="Session token that belongs to temporary keys."
     )
     public_url: str = Field(
         "", description="What the links of images begin with; empty = `http://localhost:HTTP_PORT`."

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.mongo", "tests.redis_server"]
+pytest_plugins = ["tests.mongo", "tests.redis_server", "tests.s3_server"]
 
 # A machine with other work to do is slow, and that is no property of the code.
 settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -19,6 +19,7 @@ import structlog
 from yarl import URL
 
 from server.domain.errors import Reason
+from server.downloads import CONNECT_S, read_at_most
 from server.providers import ark_receipt, ark_request
 from server.providers.ark_delivery import Delivery
 from server.providers.ark_errors import in_doubt, meaning_of, refusal
@@ -32,7 +33,7 @@ from server.providers.contract import (
     Receipt,
     Sent,
 )
-from server.providers.fetch import CONNECT_S, OutputFetcher, read_at_most
+from server.providers.fetch import OutputFetcher
 
 NAME = "ark"
 DEFAULT_CAPACITY = 100

@@ -3,10 +3,12 @@
 sqlite:///absolute/path.db    sqlite:relative/path.db    add ?synchronous=FULL to survive power cuts
 mongodb://…  mongodb+srv://…  the task store, or GridFS as the output store
 file:///absolute/directory    file:relative/directory
+s3://bucket/prefix?endpoint=https://…&region=…&addressing=path|virtual    without an endpoint Amazon's own
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -16,6 +18,15 @@ from server.store.outputs import TIMEOUT_S as OUTPUTS_TIMEOUT_S
 from server.store.outputs import FilesystemOutputStore
 
 _MONGO = ("mongodb", "mongodb+srv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Keys:
+    """Credentials for s3 URLs; empty: looked for where programs for AWS do."""
+
+    access_key_id: str = field(default="", repr=False)
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
 
 
 async def open_store(url: str, *, timeout_s: float = TIMEOUT_S) -> TaskStore:
@@ -41,10 +52,12 @@ async def open_store(url: str, *, timeout_s: float = TIMEOUT_S) -> TaskStore:
     raise ValueError(_expected("the task store", parts.scheme, "sqlite:///path or mongodb://host/database"))
 
 
-async def open_outputs(url: str, *, timeout_s: float = OUTPUTS_TIMEOUT_S) -> OutputStore:
+async def open_outputs(
+    url: str, *, keys: S3Keys = S3Keys(), timeout_s: float = OUTPUTS_TIMEOUT_S
+) -> OutputStore:
     """The output store of this URL; one whole image is written or read within `timeout_s`.
 
-    Raises ValueError for a URL that cannot be one, and StoreUnavailable.
+    `keys` are for s3 alone. Raises ValueError for a URL that cannot be one, and StoreUnavailable.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
@@ -53,8 +66,19 @@ async def open_outputs(url: str, *, timeout_s: float = OUTPUTS_TIMEOUT_S) -> Out
         from server.store.gridfs import GridFsOutputStore
 
         return await GridFsOutputStore.connect(url, timeout_s=timeout_s)
+    if parts.scheme == "s3":
+        try:
+            from server.store.s3 import S3OutputStore
+        except ModuleNotFoundError as error:
+            raise ValueError("s3 URLs need the extra `s3`: pip install '.[server,s3]'") from error
+
+        return await S3OutputStore.connect(url, **asdict(keys), timeout_s=timeout_s)
     raise ValueError(
-        _expected("the output store", parts.scheme, "file:///directory or mongodb://host/database")
+        _expected(
+            "the output store",
+            parts.scheme,
+            "file:///directory, mongodb://host/database or s3://bucket/prefix",
+        )
     )
 
 

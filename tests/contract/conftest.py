@@ -50,12 +50,15 @@ async def stores(store_url: str) -> AsyncIterator[list[TaskStore]]:
         yield opened
 
 
-@pytest.fixture(params=["filesystem", "gridfs-mongo"])
+@pytest.fixture(params=["filesystem", "gridfs-mongo", "s3"])
 def outputs_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty output store."""
     if request.param == "filesystem":
         tmp_path: Path = request.getfixturevalue("tmp_path")
         yield f"file://{tmp_path / 'outputs'}"
+    elif request.param == "s3":
+        s3_url: str = request.getfixturevalue("s3_url")
+        yield s3_url
     else:
         yield from _mongo_database(request)
 

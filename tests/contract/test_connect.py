@@ -78,7 +78,7 @@ async def test_another_url_is_no_task_store_and_is_not_repeated(url: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/tmp", "file://", "file://user:secret@host/dir", "s3://key:secret@bucket"]
+    "url", ["", "/tmp", "file://", "file://user:secret@host/dir", "ftp://user:secret@host/dir"]
 )
 async def test_another_url_is_no_output_store_and_is_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="file") as refused:
@@ -95,7 +95,9 @@ async def test_how_far_an_answer_is_flushed_can_be_chosen(tmp_path: Path) -> Non
 
 
 def test_an_adapter_is_imported_when_asked_for() -> None:
-    program = "import sys, server.store.connect; print({'pymongo', 'sqlite3'} & set(sys.modules))"
+    program = (
+        "import sys, server.store.connect; print({'aiobotocore', 'pymongo', 'sqlite3'} & set(sys.modules))"
+    )
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

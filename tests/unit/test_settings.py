@@ -265,7 +265,7 @@ def test_a_child_process_reads_the_same_settings(
         ),
         ("STORE_URL", "postgres://h", "STORE_URL or MONGO_URL: expected a URL that begins with mongodb://"),
         ("MONGO_URL", "h:27017", "STORE_URL or MONGO_URL: expected a URL that begins with mongodb://"),
-        ("OUTPUT_URL", "s3://bucket", "OUTPUT_URL: expected a URL that begins with file:// or mongodb://"),
+        ("OUTPUT_URL", "ftp://host/dir", "OUTPUT_URL: expected a URL that begins with file:// or mongodb://"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_expected(
@@ -300,7 +300,7 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         ("REDIS_URL", f"http://:{SECRET}@h"),
         ("REDIS_URL", f"redis://:{SECRET}℀@h"),  # the URL parser's own error repeats the URL
         ("REDIS_URL", f"redis://:{SECRET}@[h"),
-        ("OUTPUT_URL", f"s3://key:{SECRET}@bucket"),
+        ("OUTPUT_URL", f"ftp://key:{SECRET}@host/dir"),
         ("GRPC_PORT", SECRET),
         ("LOG_FORMAT", SECRET),
     ],

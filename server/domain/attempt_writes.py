@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from server.domain import purchases
@@ -16,7 +16,7 @@ from server.domain.task import (
     Task,
     TaskState,
 )
-from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure, with_images
+from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure
 
 
 def open_call(task: Task, number: int, call: Call, now_ms: int) -> Write:
@@ -68,11 +68,6 @@ def complete(task: Task, now_ms: int) -> Write:
         _close_own(task, now_ms, outcome=AttemptOutcome.SUCCEEDED)
         | {"state": TaskState.COMPLETED.value, "end_time_ms": now_ms, "update_time_ms": now_ms},
     )
-
-
-def complete_with(task: Task, images: Sequence[StoredImage], now_ms: int) -> Write:
-    """`add_image` for each image and `complete`, in one write."""
-    return with_images(complete(task, now_ms), images)
 
 
 def fail(task: Task, error: TaskError, now_ms: int, *, outcome: AttemptOutcome) -> Write:

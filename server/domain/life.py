@@ -106,6 +106,7 @@ def mark(
         task_id=task.id,
         state=task.state,
         attempt=task.attempt,
+        revision=task.revision,
         token_slot=number,
         set=changes,
         # A wait leaves no attempt, and shall leave nothing else: there may be thousands of them.
@@ -114,6 +115,7 @@ def mark(
     return write, replace(
         task,
         state=TaskState.PROCESSING,
+        revision=task.revision + 1,
         attempt=number,
         owner=worker,
         provider=provider,
@@ -133,13 +135,15 @@ def new_call(task: Task, indexes: tuple[int, ...], *, paid: bool, now_ms: int) -
 
 def end_lost(task: Task, error: TaskError, now_ms: int) -> Write:
     """The task ends with its lost worker's attempt: FAILED, or COMPLETED when it has at least one image."""
-    return end_in_failure(task, error, now_ms, closing=_close_lost(task, now_ms))
+    ended = end_in_failure(task, error, now_ms, closing=_close_lost(task, now_ms))
+    return replace(ended, revision=task.revision)
 
 
 def cancel_lost(task: Task, now_ms: int) -> Write:
     """A task whose cancel was requested ends with its lost worker's attempt."""
     closing = _close_lost(task, now_ms)
-    return end(task, now_ms, state=TaskState.CANCELLED, error=cancelled(), closing=closing)
+    ended = end(task, now_ms, state=TaskState.CANCELLED, error=cancelled(), closing=closing)
+    return replace(ended, revision=task.revision)
 
 
 def _close_lost(task: Task, now_ms: int) -> dict[str, Value]:

@@ -96,12 +96,19 @@ def after_failure(
 
 
 def after_drain(task: Task, now_ms: int) -> Write:
-    """A worker that must let go returns what surely bought nothing; it counts against no budget."""
+    """A worker that must let go returns a task of which no call is under way; it counts against no budget."""
+    calls = task.attempts[task.attempt].calls.values()
+    bought = any(purchases.delivered(task, call) for call in calls)
     error = TaskError(
         reason=Reason.DRAINING, message="The worker had to let go before the end.", retryable=True
     )
     back = attempt_writes.retry(
-        task, error, now_ms, outcome=AttemptOutcome.NOT_SENT, delay_ms=0, counts=task.counts
+        task,
+        error,
+        now_ms,
+        outcome=AttemptOutcome.IN_DOUBT if bought else AttemptOutcome.NOT_SENT,
+        delay_ms=0,
+        counts=task.counts,
     )
     return attempt_writes.without_call(back, task)
 

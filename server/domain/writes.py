@@ -2,7 +2,9 @@
 
 A write names the state and the attempt it expects, and changes nothing unless both still hold. So a
 worker that was overtaken, however late it comes back, cannot touch its successor's work, and a
-terminal state never changes. Paths of `Write.set` follow the stored document (`server.store.documents`).
+terminal state never changes. What builds on a reading of a running attempt also names the revision it has
+read: nothing that was written since is passed over, and no copy of a write takes place a second time.
+Paths of `Write.set` follow the stored document (`server.store.documents`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Write:
     state: TaskState
     """The write happens only while the task is in this state …"""
     attempt: int
-    """… and this is its newest attempt."""
+    """… and this is its newest attempt …"""
+    revision: int | None = None
+    """… and nothing was written since this revision; None: whatever was."""
     token_slot: int | str
     """The attempt number, or who else writes, under which the store keeps the token that proves who won."""
     set: Mapping[str, Value] = field(default_factory=dict)

@@ -54,6 +54,7 @@ class Change:
     task_id: str
     state: str
     attempt: int
+    revision: int | None
     token_path: str
     token: str
     set: Document
@@ -122,6 +123,7 @@ def encode_write(write: Write, *, token: str) -> Change:
         task_id=write.task_id,
         state=write.state.value,
         attempt=write.attempt,
+        revision=write.revision,
         token_path=token_path,
         token=token,
         set=changes,

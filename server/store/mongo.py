@@ -50,9 +50,9 @@ class MongoTaskStore:
     """`server.ports.TaskStore` in the collections `tasks`, `request_ids` and `workers` of one database.
 
     A write whose outcome is unknown is sent once more, and its token tells whether it took place. That is
-    safe: a write that changes the state or the attempt cannot match twice, since no task returns to an
-    earlier pair of them, and any other write sets the same values again. For the same reasons a first
-    copy that the server gets to late changes nothing that matters.
+    safe, also when the server gets to the first copy late: a write that changes the state or the attempt
+    cannot match twice, since no task returns to an earlier pair of them, nor can one that names a revision.
+    Only the request of a cancel does neither, and sets the same again.
 
     After StoreUnavailable the same `Write` object may be given again, and counts as the same write.
     """
@@ -260,9 +260,12 @@ def _update_of(write: Write, token: str) -> Update:
     update: Document = {"$set": change.set, "$inc": {"revision": 1}}
     if change.unset:
         update["$unset"] = dict.fromkeys(change.unset, "")
+    condition: Document = {"_id": change.task_id, "state": change.state, "attempt": change.attempt}
+    if change.revision is not None:
+        condition["revision"] = change.revision
     return Update(
         id=change.task_id,
-        condition={"_id": change.task_id, "state": change.state, "attempt": change.attempt},
+        condition=condition,
         update=encoded(update),
         token_path=change.token_path,
         token=change.token,

@@ -48,7 +48,8 @@ _INSERT_TOKENS = """
 SELECT json_group_object(id, json_extract(doc, ?))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 _UPDATE_TASK = """
-UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state = ? AND attempt = ?"""
+UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state = ? AND attempt = ?{also}"""
+_SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
 _SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
 _SELECT_TASKS = """
 SELECT '[' || group_concat(doc) || ']' FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
@@ -288,4 +289,7 @@ def _update(change: Change) -> tuple[str, list[object]]:
         parameters += (f"$.{path}" for path in change.unset)
     parameters += (change.set.get("state", change.state), change.set.get("attempt", change.attempt))
     parameters += (change.task_id, change.state, change.attempt)
-    return _UPDATE_TASK.format(document=document), parameters
+    if change.revision is None:
+        return _UPDATE_TASK.format(document=document, also=""), parameters
+    parameters.append(change.revision)
+    return _UPDATE_TASK.format(document=document, also=_SAME_REVISION), parameters

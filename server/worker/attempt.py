@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
-from server.domain import attempt_writes, life, purchases, verdicts, writes
+from server.domain import attempt_writes, life, verdicts
 from server.domain.catalogue import Route
 from server.domain.errors import Reason, TaskError
 from server.domain.purchases import Step
-from server.domain.task import AttemptOutcome, Call, CallState, StoredImage, Task
+from server.domain.task import AttemptOutcome, Task
 from server.domain.verdicts import Failure
 from server.domain.writes import Write
 from server.metrics import Metrics
@@ -24,6 +24,7 @@ from server.providers.contract import Generation, ImageFailed, MadeImage, Provid
 from server.worker.failures import nothing_made, understand
 from server.worker.holding import until_kept
 from server.worker.outputs import verify_image
+from server.worker.record import Fenced, Record
 from server.worker.results import keep_result
 
 
@@ -44,10 +45,6 @@ class End:
     outcome: AttemptOutcome
     delay_ms: int | None = None
     """None: the task is over."""
-
-
-class Fenced(Exception):
-    """The store refused a write: a successor has the task, or it is over."""
 
 
 class LetGo(Exception):
@@ -84,14 +81,13 @@ class Attempt:
         may_call: Callable[[], bool],
     ) -> None:
         self._tools = tools
-        self._task = task
+        self._record = Record(tools.store, task)
         self._steps = steps
         self._provider = provider
         self._route = tools.route(task.model, provider.name)
         self._groups = provider.groups and self._route.parameters.groups
         self._references = references
         self._may_call = may_call
-        self._images: dict[int, StoredImage] = dict(task.images)
         self._bought = False
         """Whether the provider has said what the present step bought."""
         self._asked = False
@@ -120,7 +116,7 @@ class Attempt:
 
     def stopped(self) -> End:
         """The grace of a stop is over: a paid call without an answer is in doubt, the rest is given back."""
-        if self._made.missing_images and not purchases.open_paid_call(self._task):
+        if self._record.made.missing_images and not self._record.may_owe:
             return self._given_back()
         error = TaskError(
             reason=Reason.DRAINING, message="The worker was stopped during the call.", retryable=True
@@ -129,12 +125,13 @@ class Attempt:
 
     def cancelled(self) -> End:
         """The task's cancel was asked for: it ends with what there is. With all its images it is complete."""
-        if not self._made.missing_images:
+        made = self._record.made
+        if not made.missing_images:
             return self._completed()
-        write = attempt_writes.cancel_running(self._made, self._tools.now_ms())
-        if not self._asked:
-            write = attempt_writes.without_call(write, self._task)
-        return End(write=writes.with_images(write, self._fresh), outcome=AttemptOutcome.CANCELLED)
+        write = attempt_writes.cancel_running(made, self._tools.now_ms())
+        if not self._asked or self._record.opening:
+            write = attempt_writes.without_call(write, made)
+        return End(write=self._record.ending(write), outcome=AttemptOutcome.CANCELLED)
 
     # --- the steps ----------------------------------------------------------------------------------
 
@@ -145,39 +142,32 @@ class Attempt:
                 if place > 0 and not step.receipt:
                     await self._open_call(step)
                 failures += await self._take(step)
-        if self._images:
+        made = self._record.made
+        if made.images:
             return self._completed()
         error = failures[0] if failures else nothing_made()
         self._count_failure(error)
-        refused = attempt_writes.fail(
-            self._task, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED
-        )
-        return End(write=attempt_writes.without_call(refused, self._task), outcome=AttemptOutcome.REJECTED)
+        refused = attempt_writes.fail(made, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
+        return End(write=attempt_writes.without_call(refused, made), outcome=AttemptOutcome.REJECTED)
 
     async def _open_call(self, step: Step) -> None:
-        """Write the next purchase down; the one before it was answered."""
+        """Write the next purchase down; it has its whole time before it."""
         if not self._may_call():
             raise LetGo
-        attempt, now = self._task.attempts[self._task.attempt], self._tools.now_ms()
-        number = max(attempt.calls, default=-1) + 1
-        call = life.new_call(self._task, step.indexes, paid=self._provider.paid, now_ms=now)
-        write = attempt_writes.open_call(self._task, number, call, now)
-        answered = {
-            n: replace(c, state=CallState.DONE) if c.state is CallState.OPEN else c
-            for n, c in attempt.calls.items()
-        }
-        self._set_calls({**answered, number: call})  # before it is written: whatever ends this closes it
+        now = self._tools.now_ms()
+        call = life.new_call(self.task, step.indexes, paid=self._provider.paid, now_ms=now)
         async with self._own_time():
-            await self._write_own(write)
+            await self._record.open_call(call, now)
+            self._left_s = self._tools.budget.image_timeout_s
 
     async def _take(self, step: Step) -> list[TaskError]:
         """Fetch, or buy, the images of the step; why those failed that did, each on its own account."""
         self._bought = bool(step.receipt)
         generation = Generation(
-            task_id=self._task.id,
+            task_id=self.task.id,
             upstream_model=self._route.upstream_model,
             parameters=self._route.parameters,
-            request=self._task.request,
+            request=self.task.request,
             references=self._references,
             indexes=step.indexes,
         )
@@ -191,7 +181,7 @@ class Attempt:
                 resume=step.receipt,
             )
         except ProviderError as error:
-            if error.reason not in _ONE_IMAGES_OWN or self._groups or self._task.images_wanted == 1:
+            if error.reason not in _ONE_IMAGES_OWN or self._groups or self.task.images_wanted == 1:
                 raise
             refusal = understand(error, paid=self._provider.paid, timeout_s=0).error
             for index in step.indexes:
@@ -207,33 +197,25 @@ class Attempt:
 
     async def _keep_receipt(self, receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
         """The provider has said what it made: nothing of that is bought again from here on."""
-        number, now = max(self._task.attempts[self._task.attempt].calls), self._tools.now_ms()
-        write = attempt_writes.add_receipt(self._task, number, receipt, now, so_far=so_far)
-        async with self._own_time():
-            await self._write_own(write)
-        self._task = attempt_writes.with_receipt(self._task, number, receipt, so_far=so_far)
         self._bought = not so_far
+        async with self._own_time():
+            await self._record.add_receipt(receipt, self._tools.now_ms(), so_far=so_far)
 
     async def _keep(self, made: MadeImage) -> None:
         async with self._keeping, self._own_time():  # a provider may have several images at once
-            task, tools = self._task, self._tools
+            task, tools = self.task, self._tools
             image = await verify_image(made, task_id=task.id, attempt=task.attempt, new_key=tools.new_key)
             await until_kept(lambda: tools.outputs.put(image.key, made.data, mime_type=image.mime_type))
             if self._provider.paid:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
-            self._images[image.index] = image
-            if task.images_wanted > 1:  # callers see an image of a sequence at once
-                await self._write_own(attempt_writes.add_image(task, image, tools.now_ms()))
+            several = task.images_wanted > 1  # callers see an image of a sequence at once
+            await self._record.add_image(image, tools.now_ms(), shown=several)
+            if several:
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:
-        """The image failed for good; `refused`: with the whole call, which bought nothing."""
-        write = attempt_writes.add_failure(self._task, failed.index, failed.error, self._tools.now_ms())
         async with self._own_time():
-            await self._write_own(attempt_writes.without_call(write, self._task) if refused else write)
-        if refused:
-            self._task = attempt_writes.as_ended(self._task, AttemptOutcome.REJECTED)
-        self._task = replace(self._task, failures={**self._task.failures, failed.index: failed.error})
+            await self._record.add_failure(failed.index, failed.error, self._tools.now_ms(), refused=refused)
 
     @asynccontextmanager
     async def _own_time(self) -> AsyncIterator[None]:
@@ -253,12 +235,12 @@ class Attempt:
     # --- how it ends --------------------------------------------------------------------------------
 
     def _completed(self) -> End:
-        write = attempt_writes.complete_with(self._task, self._fresh, self._tools.now_ms())
-        return End(write=write, outcome=AttemptOutcome.SUCCEEDED)
+        write = attempt_writes.complete(self.task, self._tools.now_ms())
+        return End(write=self._record.ending(write), outcome=AttemptOutcome.SUCCEEDED)
 
     def _given_back(self) -> End:
-        back = verdicts.after_drain(self._made, self._tools.now_ms())
-        return End(write=writes.with_images(back, self._fresh), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
+        back = verdicts.after_drain(self._record.made, self._tools.now_ms())
+        return End(write=self._record.ending(back), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
 
     def _failed(self, error: Exception) -> End:
         failure = understand(
@@ -270,44 +252,26 @@ class Attempt:
 
     def _after(self, failure: Failure) -> End:
         """What becomes of a failed attempt; with all its images there it is no failure."""
-        if not self._made.missing_images:
+        made = self._record.made
+        if not made.missing_images:
             return self._completed()
         self._count_failure(failure.error)
         write, delay_ms = verdicts.after_failure(
-            self._made,
+            made,
             failure,
             now_ms=self._tools.now_ms(),
             max_retries=self._tools.budget.max_retries,
             jitter=random.random(),
         )
-        return End(write=writes.with_images(write, self._fresh), outcome=failure.outcome, delay_ms=delay_ms)
-
-    # --- what it goes by ----------------------------------------------------------------------------
-
-    @property
-    def task(self) -> Task:
-        """The task as this attempt has written it so far."""
-        return self._task
-
-    @property
-    def _made(self) -> Task:
-        return replace(self._task, images=self._images)
-
-    @property
-    def _fresh(self) -> list[StoredImage]:
-        """The images that came with this attempt: every end of it keeps them, shown already or not."""
-        return [image for index, image in sorted(self._images.items()) if index not in self._task.images]
-
-    def _set_calls(self, calls: Mapping[int, Call]) -> None:
-        attempt = replace(self._task.attempts[self._task.attempt], calls=calls)
-        self._task = replace(self._task, attempts={**self._task.attempts, attempt.number: attempt})
+        return End(write=self._record.ending(write), outcome=failure.outcome, delay_ms=delay_ms)
 
     def _count_failure(self, error: TaskError) -> None:
         self._tools.metrics.attempt_failures.labels(self._provider.name, error.reason.value).inc()
 
-    async def _write_own(self, write: Write) -> None:
-        if not await until_kept(lambda: self._tools.store.write(write)):
-            raise Fenced(write.task_id)
+    @property
+    def task(self) -> Task:
+        """The task as this attempt has written it so far."""
+        return self._record.task
 
 
 _ONE_IMAGES_OWN = frozenset({Reason.CONTENT_POLICY_INPUT, Reason.CONTENT_POLICY_OUTPUT})

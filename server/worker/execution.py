@@ -23,10 +23,11 @@ from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Provider
 from server.worker.accounts import count_calls
-from server.worker.attempt import Attempt, Budget, End, Fenced, Tools
+from server.worker.attempt import Attempt, Budget, End, Tools
 from server.worker.cancel import Cancel, CancelAsked
 from server.worker.failures import reference_gone
 from server.worker.holding import until_kept
+from server.worker.record import Fenced
 from server.worker.results import find_results
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.domain import attempt_writes, life
 from server.domain.task import AttemptOutcome, TaskState
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, full_task, new_error, new_image, new_task
 from tests.contract.steps import found, kept, running
@@ -64,7 +64,7 @@ async def test_a_write_changes_what_it_names_and_raises_the_revision_by_one(stor
 async def test_a_write_may_change_very_many_places(store: TaskStore) -> None:
     task = await running(store)
     images = {n: new_image(n) for n in range(130)}
-    assert await store.write(attempt_writes.complete_with(task, list(images.values()), NOW_MS))
+    assert await store.write(with_images(attempt_writes.complete(task, NOW_MS), list(images.values())))
     ended = await found(store, task.id)
     assert (ended.images, ended.state, ended.revision) == (images, TaskState.COMPLETED, task.revision + 1)
 

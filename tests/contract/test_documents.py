@@ -15,7 +15,7 @@ from hypothesis import given
 from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Counts, Task, TaskState
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from server.store.documents import (
     LIVE_FIELDS,
     decode_live,
@@ -164,7 +164,7 @@ def _every_kind_of_write() -> list[Write]:
         attempt_writes.add_image(running, new_image(), NOW_MS),
         attempt_writes.add_failure(running, 0, new_error(), NOW_MS),
         attempt_writes.complete(running, NOW_MS),
-        attempt_writes.complete_with(running, [new_image(0), new_image(1)], NOW_MS),
+        with_images(attempt_writes.complete(running, NOW_MS), [new_image(0), new_image(1)]),
         attempt_writes.fail(running, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
         attempt_writes.fail(partly, new_error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT),
         attempt_writes.cancel_running(running, NOW_MS),

@@ -11,7 +11,7 @@ import pytest
 from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, new_error, new_image, new_task
 from tests.contract.steps import found, kept, running
@@ -59,7 +59,7 @@ async def test_marked_completed(store: TaskStore) -> None:
     assert task.attempts[1].calls[0].state is CallState.OPEN
     assert foreseen.attempts == task.attempts, "the worker goes by what it was told the store would hold"
 
-    task = await do(store, attempt_writes.complete_with(task, [new_image(0)], NOW_MS + 9))
+    task = await do(store, with_images(attempt_writes.complete(task, NOW_MS + 9), [new_image(0)]))
     assert (task.state, task.end_time_ms, task.error) == (TaskState.COMPLETED, NOW_MS + 9, None)
     assert task.images == {0: new_image(0)}
     assert task.attempts[1].outcome is AttemptOutcome.SUCCEEDED
@@ -122,7 +122,8 @@ async def test_a_takeover_and_the_late_finish_of_the_lost_worker_exclude_each_ot
     for _ in range(10):
         lost = await running(store, worker="lost")
         taken, finished = await asyncio.gather(
-            store.write(mark(lost)), store.write(attempt_writes.complete_with(lost, [new_image()], NOW_MS))
+            store.write(mark(lost)),
+            store.write(with_images(attempt_writes.complete(lost, NOW_MS), [new_image()])),
         )
         assert taken is not finished
         task = await found(store, lost.id)
@@ -135,7 +136,7 @@ async def test_a_takeover_and_the_late_finish_of_the_lost_worker_exclude_each_ot
 @pytest.mark.parametrize(
     ("state", "end"),
     [
-        (TaskState.COMPLETED, lambda task: attempt_writes.complete_with(task, [new_image()], NOW_MS)),
+        (TaskState.COMPLETED, lambda task: with_images(attempt_writes.complete(task, NOW_MS), [new_image()])),
         (TaskState.FAILED, fail),
         (TaskState.FAILED, lambda task: life.end_lost(task, new_error(), NOW_MS)),
         (TaskState.CANCELLED, lambda task: attempt_writes.cancel_running(task, NOW_MS)),

@@ -21,6 +21,7 @@ from server.domain.errors import (
 )
 from server.domain.request import OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import Priority, Task, TaskState
+from server.domain.writes import with_images
 from server.ports import Entry, Lane, Pool, now_ms
 from server.store.outputs import reference_key
 from tests.integration.service.desk import Desk, open_desk
@@ -228,7 +229,7 @@ async def with_image(desk: Desk, *, caller: str = "ann") -> Task:
     task = await desk.submit(caller=caller)
     write, marked = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
     assert await desk.store.write(write)
-    assert await desk.store.write(attempt_writes.complete_with(marked, [image()], now_ms()))
+    assert await desk.store.write(with_images(attempt_writes.complete(marked, now_ms()), [image()]))
     return task
 
 

@@ -23,9 +23,11 @@ class Record:
         return decode_task(self.document)
 
     def write(self, write: Write, *, writer: str = WRITER) -> bool:
-        """Whether state and attempt were as the write expects, and it took place."""
+        """Whether all was as the write expects, and it took place."""
         change = encode_write(write, token=writer)
         if (self.document["state"], self.document["attempt"]) != (change.state, change.attempt):
+            return False
+        if change.revision not in (None, self.document["revision"]):
             return False
         for path, value in change.set.items():
             place, name = self._place(path)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
 from server.domain.verdicts import MAX_LOST_WORKERS, Failure
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, TTL_MS, error, image, pending, sequence
 
@@ -242,7 +242,7 @@ class History:
     def complete(self, mine: Task) -> None:
         """Everything that was missing is there."""
         images = [image(i) for i in mine.missing_images]
-        self.write(attempt_writes.complete_with(mine, images, self.now_ms))
+        self.write(with_images(attempt_writes.complete(mine, self.now_ms), images))
 
     def write(self, write: Write) -> None:
         """Offer the write; a refused one changes nothing."""

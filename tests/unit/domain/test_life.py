@@ -9,7 +9,7 @@ import pytest
 from server.domain import attempt_writes, life, purchases, verdicts, writes
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, error, image, pending, running, sequence, with_call, without_calls
 from tests.unit.domain.writes import LATER_MS, fail, mark, retry
@@ -83,7 +83,7 @@ def test_images_of_a_sequence_are_seen_one_by_one() -> None:
     assert (after.state, list(after.images)) == (TaskState.PROCESSING, [2])
     after = record.after(attempt_writes.add_failure(after, 0, error(), LATER_MS))
     assert (after.state, list(after.failures)) == (TaskState.PROCESSING, [0])
-    after = record.after(attempt_writes.complete_with(after, [image(1)], LATER_MS))
+    after = record.after(with_images(attempt_writes.complete(after, LATER_MS), [image(1)]))
     assert (after.state, list(after.images), list(after.failures)) == (TaskState.COMPLETED, [1, 2], [0])
     assert after.attempts[1].outcome is AttemptOutcome.SUCCEEDED
     assert after.attempts[1].paid

@@ -9,7 +9,7 @@ import pytest
 
 from server.domain import attempt_writes, life, verdicts, writes
 from server.domain.task import Task, TaskState
-from server.domain.writes import Write
+from server.domain.writes import Write, with_images
 from tests.unit.domain.record import Record
 from tests.unit.domain.tasks import NOW_MS, error, image, pending, running
 from tests.unit.domain.writes import LATER_MS, fail, mark, retry
@@ -29,7 +29,7 @@ RUNNING: dict[str, Callable[[Task], Write]] = {
     "add image": lambda t: attempt_writes.add_image(t, image(), LATER_MS),
     "add failure": lambda t: attempt_writes.add_failure(t, 0, error(), LATER_MS),
     "complete": lambda t: attempt_writes.complete(t, LATER_MS),
-    "complete with": lambda t: attempt_writes.complete_with(t, [image()], LATER_MS),
+    "complete with": lambda t: with_images(attempt_writes.complete(t, LATER_MS), [image()]),
     "fail": fail,
     "cancel": lambda t: attempt_writes.cancel_running(t, LATER_MS),
     "retry": retry,

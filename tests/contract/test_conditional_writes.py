@@ -61,6 +61,20 @@ async def test_a_write_changes_what_it_names_and_raises_the_revision_by_one(stor
     assert (await store.states([task.id]))[task.id] is TaskState.PENDING
 
 
+async def test_a_write_that_names_a_revision_is_refused_when_anything_was_written_since(
+    store: TaskStore,
+) -> None:
+    task = await running(store)
+    one = replace(attempt_writes.add_image(task, new_image(0), NOW_MS), revision=task.revision)
+    two = replace(attempt_writes.add_image(task, new_image(1), NOW_MS), revision=task.revision)
+    assert sorted(await asyncio.gather(store.write(one), store.write(two))) == [False, True]
+    assert not await store.write(replace(one)), "a copy"
+    after = await found(store, task.id)
+    assert (len(after.images), after.revision) == (1, task.revision + 1)
+    assert await store.write(replace(two, revision=after.revision))
+    assert not await store.write(replace(two, revision=after.revision + 7))
+
+
 async def test_a_write_may_change_very_many_places(store: TaskStore) -> None:
     task = await running(store)
     images = {n: new_image(n) for n in range(130)}

@@ -81,9 +81,11 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     """Serve gRPC and the side port until `stop` is set, then drain within the grace."""
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
+    from server.api.model_servicer import ModelServicer
     from server.api.task_servicer import TaskServicer
     from server.service.cancels import Cancels
     from server.service.line import Line
+    from server.service.models import Models
     from server.service.tasks import TaskService
     from server.service.waits import Waits
 
@@ -139,6 +141,12 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
             task=TaskServicer(tasks=tasks, cancels=cancels, link=link),
+            model=ModelServicer(
+                models=Models(
+                    catalogue=parts.catalogue, routing=routing, default_size=settings.image_default_size
+                ),
+                now_ms=now_ms,
+            ),
             health=parts.health,
             metrics=parts.metrics,
         )

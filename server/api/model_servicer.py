@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import grpc.aio
 from model.v1 import model_pb2, model_service_pb2_grpc
 from model.v1 import model_service_pb2 as pb
-from task.v1 import task_pb2
 
 from server.api import convert, paging
-from server.domain.catalogue import Price, Route, SizeRules
+from server.domain.catalogue import Route, SizeRules
 from server.domain.errors import InvalidRequest, ModelNotFound, Violation
+from server.domain.money import Cost
 from server.domain.request import MAX_ID_CHARS, MAX_IMAGES
 from server.service.models import Models, Offer
 
@@ -72,7 +72,7 @@ def _model(offer: Offer) -> model_pb2.Model:
 
 
 def _route(route: Route, *, available: bool) -> model_pb2.ModelRoute:
-    takes = route.parameters
+    takes, price = route.parameters, route.price
     return model_pb2.ModelRoute(
         provider=route.provider,
         available=available,
@@ -83,14 +83,10 @@ def _route(route: Route, *, available: bool) -> model_pb2.ModelRoute:
             groups=takes.groups,
             output_formats=[f"OUTPUT_FORMAT_{f.name}" for f in takes.output_formats],
         ),
-        price_per_image=_price(route.price),
+        price_per_image=convert.cost(
+            Cost(currency=price.currency, amount_micros=price.micros_per_image) if price else None
+        ),
     )
-
-
-def _price(price: Price | None) -> task_pb2.Cost | None:
-    if price is None:
-        return None
-    return task_pb2.Cost(currency=price.currency, amount_micros=price.micros_per_image)
 
 
 def _sizes(rules: SizeRules, default_size: str) -> model_pb2.SizeRules:

@@ -23,17 +23,26 @@ class Page:
 
 def page(page_size: int, page_token: str) -> Page:
     """The page that a request asks for. Raises InvalidRequest with every violation."""
+    wanted, found = read(page_size, page_token)
+    if found:
+        raise InvalidRequest(found)
+    return wanted
+
+
+def read(
+    page_size: int, page_token: str, *, default: int = DEFAULT_ITEMS, most: int = MAX_ITEMS
+) -> tuple[Page, list[Violation]]:
+    """The page that a request asks for, and what is wrong with that."""
+    after = ""
     found: list[Violation] = []
     if page_size < 0:
-        description = f"is {page_size}; allowed: 0 ({DEFAULT_ITEMS}) or more, capped at {MAX_ITEMS}"
+        description = f"is {page_size}; allowed: 0 ({default}) or more, capped at {most}"
         found.append(Violation(field="page_size", description=description))
     try:
         after = base64.b64decode(page_token, altchars=b"-_", validate=True).decode()
     except ValueError:  # what base64 and UTF-8 raise
         found.append(unknown_token())
-    if found:
-        raise InvalidRequest(found)
-    return Page(after=after, limit=min(page_size or DEFAULT_ITEMS, MAX_ITEMS))
+    return Page(after=after, limit=min(page_size or default, most)), found
 
 
 def token(key: str) -> str:

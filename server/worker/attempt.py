@@ -21,6 +21,7 @@ from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import OutputStore, TaskStore
 from server.providers.contract import Generation, ImageFailed, MadeImage, Provider, ProviderError
+from server.worker.accounts import count_cost
 from server.worker.failures import nothing_made, understand
 from server.worker.holding import until_kept
 from server.worker.outputs import verify_image
@@ -225,7 +226,9 @@ class Attempt:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
             self._images[image.index] = image
             if task.images_wanted > 1:  # callers see an image of a sequence at once
-                await self._write_own(attempt_writes.add_image(task, image, tools.now_ms()))
+                write = attempt_writes.add_image(task, image, tools.now_ms())
+                await self._write_own(write)
+                count_cost(tools.metrics, task, write)
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:

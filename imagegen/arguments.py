@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     cancel = command("cancel", "End a task before its time.", "TASK_ID")
     cancel.add_argument("task_id", metavar="TASK_ID")
 
+    command("models", "Show which models there are, what they take and what they cost.")
     command("health", "Ask whether the service takes requests.")
     return parser
 

@@ -19,6 +19,9 @@ from image.v1.image_service_pb2 import (
     StreamSequentialImagesResponse,
 )
 from image.v1.image_service_pb2_grpc import ImageServiceStub
+from model.v1.model_pb2 import Model
+from model.v1.model_service_pb2 import ListModelsRequest
+from model.v1.model_service_pb2_grpc import ModelServiceStub
 from task.v1.image_pb2 import Image
 from task.v1.task_pb2 import Task
 from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, GetTaskRequest, WaitTaskRequest
@@ -84,6 +87,7 @@ class ImageClient:
         self._repeating = open_channel(target, credentials=credentials, retries=True)
         self._once = open_channel(target, credentials=credentials, retries=False)
         self._tasks = TaskServiceStub(self._repeating)
+        self._models = ModelServiceStub(self._repeating)
 
     async def __aenter__(self) -> Self:
         return self
@@ -246,6 +250,19 @@ class ImageClient:
                 if not worth_repeating or time.monotonic() > min(answered + OUTAGE_S, deadline):
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def models(self) -> list[Model]:
+        """Every model of the service in its order, those included that are not available now."""
+        found: list[Model] = []
+        token = ""
+        while True:
+            request = ListModelsRequest(page_token=token)
+            with _typed():
+                answer = await self._models.ListModels(request, timeout=CALL_TIMEOUT_S)
+            found += answer.models
+            token = answer.next_page_token
+            if not token:
+                return found
 
     async def health(self) -> Health:
         """What the service says of itself, asked once and without repeats. Raises Unreachable."""

@@ -1,4 +1,4 @@
-"""What `imagegen generate`, `sequence`, `task`, `cancel` and `health` do."""
+"""What `imagegen generate`, `sequence`, `task`, `cancel`, `models` and `health` do."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from imagegen.arguments import request_fields
 from imagegen.client import Health, ImageClient
 from imagegen.errors import DownloadFailed, ImageServiceError, StillRunning, TaskFailed
 from imagegen.fields import RequestFields
+from imagegen.models import HEADERS, columns
 from imagegen.saving import CannotSave, Destination, save
 from imagegen.screen import Screen, Tracker
 from imagegen.tasks import has_ended, reason_name, result_of, state_name, still_running
@@ -55,6 +56,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 "sequence": command.sequence,
                 "task": command.task,
                 "cancel": command.cancel,
+                "models": command.models,
                 "health": command.health,
             }[arguments.command]()
     except ImageServiceError as error:
@@ -123,6 +125,23 @@ class _Command:
             return DONE
         self.screen.line(f"task {answer.task.task_id} was asked to end and still runs; {cost}")
         self.screen.line("look again: ", (self.errand.next_command(), "cyan"))
+        return DONE
+
+    async def models(self) -> int:
+        found = await self.client.models()
+        self.screen.table(HEADERS, [columns(model) for model in found])
+        self.screen.document(
+            {
+                "models": [
+                    MessageToDict(
+                        model,
+                        preserving_proto_field_name=True,
+                        always_print_fields_with_no_presence=True,
+                    )
+                    for model in found
+                ]
+            }
+        )
         return DONE
 
     async def health(self) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -78,9 +78,24 @@ class Screen:
             grid.add_row(at, Text(row.mark, style=row.colour), Text(row.label, style=row.colour), detail)
         if self._spoken:
             self.line("")
+        self._print_trimmed(_headline(task), Text(plain(task.prompt), style="italic"), "", grid)
+
+    def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Rows under their headers. Silent when a document is asked for."""
+        if self.as_json:
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for place, header in enumerate(headers):
+            # A narrow terminal folds the later columns; the name is what is copied.
+            table.add_column(header, no_wrap=place == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(plain(text)) for text in row))
+        self._print_trimmed(table)
+
+    def _print_trimmed(self, *parts: RenderableType) -> None:
+        """Print without the padding of columns, which no reader of a file or a pipe wants."""
         with self._out.capture() as captured:
-            self._out.print(_headline(task), Text(plain(task.prompt), style="italic"), "", grid, sep="\n")
-        # The grid pads its columns to their width, which no reader of a file or a pipe wants.
+            self._out.print(*parts, sep="\n")
         self._out.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
         self._out.file.flush()
 

@@ -7,13 +7,11 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from server.domain.admission import Defaults
-from server.domain.catalogue import Catalogue
 from server.domain.errors import StoreUnavailable
 from server.domain.routing import Routing
 from server.metrics import Metrics
@@ -24,6 +22,7 @@ from server.parts import (
     configured_providers,
     listen,
     open_parts,
+    retired_models,
     watch,
 )
 from server.ports import QueueUnavailable, now_ms
@@ -67,24 +66,18 @@ def without_adapter(settings: Settings) -> list[str]:
     )
 
 
-def retired_models(catalogue: Catalogue, routing: Routing) -> list[str]:
-    """The models that are past their retired date and still sent to a vendor."""
-    today = datetime.now(UTC).date()
-    return [
-        f"{model.id} ({model.retired_date})"
-        for model in catalogue.models
-        if model.retired(today) and any(route.provider in routing.configured for route in model.routes)
-    ]
-
-
 async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Serve gRPC and the side port until `stop` is set, then drain within the grace."""
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
+    from server.api.model_servicer import ModelServicer
     from server.api.task_servicer import TaskServicer
+    from server.api.usage_servicer import UsageServicer
     from server.service.cancels import Cancels
     from server.service.line import Line
+    from server.service.models import Models
     from server.service.tasks import TaskService
+    from server.service.usage import UsageReports
     from server.service.waits import Waits
 
     log = structlog.get_logger(__name__)
@@ -139,6 +132,13 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
             task=TaskServicer(tasks=tasks, cancels=cancels, link=link),
+            model=ModelServicer(
+                models=Models(
+                    catalogue=parts.catalogue, routing=routing, default_size=settings.image_default_size
+                ),
+                now_ms=now_ms,
+            ),
+            usage=UsageServicer(reports=UsageReports(store=parts.store, now_ms=now_ms)),
             health=parts.health,
             metrics=parts.metrics,
         )

@@ -35,7 +35,9 @@ class Metrics:
         models: Collection[str] = (),
         providers: Collection[str] = (),
         reasons: Collection[str] = (),
+        prices: Collection[tuple[str, str, str]] = (),
     ) -> None:
+        """`prices`: provider, model and currency of every price that is known."""
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -80,6 +82,13 @@ class Metrics:
             "Calls that cost money, by what became of them: charged, in_doubt, or refused and free.",
             "provider",
             "end",
+        )
+        self.cost = counter(
+            "imagegen_cost_total",
+            "What the pictures stored by this process cost, in the currency's unit, where a price is known.",
+            "provider",
+            "model",
+            "currency",
         )
         self.results_recovered = counter(
             "imagegen_results_recovered_total",
@@ -129,6 +138,8 @@ class Metrics:
                 self.paid_calls.labels(provider, end)
             for reason in reasons:
                 self.attempt_failures.labels(provider, reason)
+        for labels in prices:
+            self.cost.labels(*labels)
         for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
             self.tasks_finished.labels(outcome)
         for source in ("receipt", "file"):

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ import structlog
 
 from server.domain.catalogue import Catalogue
 from server.domain.errors import ModelNotFound, Reason, StoreUnavailable
+from server.domain.routing import Routing
 from server.health import Health
 from server.metrics import Metrics
 from server.ports import OutputStore, QueueStats, QueueUnavailable, TaskStore
@@ -76,6 +78,7 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
             Reason.REFERENCE_UNAVAILABLE,
             Reason.INTERNAL_ERROR,
         ],
+        prices=_prices(catalogue, settings),
     )
     health = Health()
     side = SidePort(health=health, metrics=metrics)
@@ -112,6 +115,27 @@ def _s3_keys(settings: Settings) -> S3Keys:
         secret_access_key=settings.aws_secret_access_key.get_secret_value(),
         session_token=settings.aws_session_token.get_secret_value(),
     )
+
+
+def retired_models(catalogue: Catalogue, routing: Routing) -> list[str]:
+    """The models that are past their retired date and still sent to a vendor."""
+    today = datetime.now(UTC).date()
+    return [
+        f"{model.id} ({model.retired_date})"
+        for model in catalogue.models
+        if model.retired(today) and any(route.provider in routing.configured for route in model.routes)
+    ]
+
+
+def _prices(catalogue: Catalogue, settings: Settings) -> list[tuple[str, str, str]]:
+    """Provider, model and currency of the prices that calls of this deployment may have."""
+    configured = configured_providers(settings)
+    return [
+        (route.provider, model.id, route.price.currency)
+        for model in catalogue.models
+        for route in model.routes
+        if route.price is not None and route.provider in configured
+    ]
 
 
 def _catalogue(settings: Settings) -> Catalogue:

@@ -80,6 +80,10 @@ class TaskStore(Protocol):
         """Tasks that are not over, in ascending order of id, from the first id above `after`."""
         ...
 
+    async def page(self, *, after: str, before: str, limit: int) -> Sequence[Task]:
+        """Tasks in any state with ids above `after` and below `before`, in ascending order of id."""
+        ...
+
     async def claim_request_id(self, key: str, row: RequestIdRow) -> RequestIdRow:
         """Bind the key to this row, unless it is bound: the row that holds, mine or the earlier one."""
         ...

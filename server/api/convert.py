@@ -13,8 +13,10 @@ from image.v1 import image_service_pb2, image_source_pb2
 from task.v1 import attempt_pb2, image_pb2, task_error_pb2, task_pb2
 
 from server.api.status import code_number
+from server.domain import costs
 from server.domain.admission import Draft, DraftReference
 from server.domain.errors import Reason, TaskError, TaskFailed, Violation
+from server.domain.money import Cost
 from server.domain.purchases import paid_or_open_calls
 from server.domain.request import OutputFormat
 from server.domain.task import Attempt, AttemptOutcome, Priority, StoredImage, Task, TaskState
@@ -120,6 +122,7 @@ def fingerprint(request: SubmitRequest) -> str:
 
 def task(source: Task, link: Link, *, attempts: bool = True) -> task_pb2.Task:
     """The whole task; `attempts=False` for the BASIC view."""
+    spent = costs.by_attempt(source)
     message = task_pb2.Task(
         task_id=source.id,
         type=task_pb2.TASK_TYPE_IMAGE,
@@ -138,9 +141,12 @@ def task(source: Task, link: Link, *, attempts: bool = True) -> task_pb2.Task:
         end_time=_time(source.end_time_ms),
         progress=progress(source),
         cancel_requested=source.cancel_requested,
+        cost=cost(costs.total(spent.values())),
     )
     if attempts:
-        message.attempts.extend(_attempt(a) for _, a in sorted(source.attempts.items()))
+        message.attempts.extend(
+            _attempt(a, spent.get(number)) for number, a in sorted(source.attempts.items())
+        )
     if source.state is TaskState.FAILED:
         message.error.CopyFrom(task_error(_end_error(source)))
     elif source.images or source.failures or source.state is TaskState.COMPLETED:
@@ -199,7 +205,11 @@ def generated(source: Task, link: Link) -> image_service_pb2.GenerateImageRespon
         failures=failures(source.failures),
         model=source.model,
         provider=source.provider,
-        usage=task_pb2.Usage(images=len(source.images), paid_calls=paid_or_open_calls(source)),
+        usage=task_pb2.Usage(
+            images=len(source.images),
+            paid_calls=paid_or_open_calls(source),
+            cost=cost(costs.total(costs.by_attempt(source).values())),
+        ),
         create_time=_time(source.create_time_ms),
     )
 
@@ -245,7 +255,14 @@ _FACTS: Mapping[Reason, tuple[str, ...]] = {
 """What a task's end adds to its error's metadata, as `task.v1.ErrorReason` promises."""
 
 
-def _attempt(source: Attempt) -> attempt_pb2.Attempt:
+def cost(source: Cost | None) -> task_pb2.Cost | None:
+    """An amount of money; unset where it is not known."""
+    if source is None:
+        return None
+    return task_pb2.Cost(currency=source.currency, amount_micros=source.amount_micros)
+
+
+def _attempt(source: Attempt, spent: Cost | None) -> attempt_pb2.Attempt:
     return attempt_pb2.Attempt(
         number=source.number,
         provider=source.provider,
@@ -256,6 +273,8 @@ def _attempt(source: Attempt) -> attempt_pb2.Attempt:
         outcome=_OUTCOMES[source.outcome] if source.outcome else None,
         error=task_error(source.error) if source.error else None,
         paid=source.paid,
+        cost_micros=spent.amount_micros if spent is not None else None,
+        cost_currency=spent.currency if spent is not None else "",
     )
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import grpc.aio
+from admin.v1 import usage_service_pb2, usage_service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from image.v1 import image_service_pb2, image_service_pb2_grpc
+from model.v1 import model_service_pb2, model_service_pb2_grpc
 from task.v1 import task_service_pb2, task_service_pb2_grpc
 
 from server.api.health_servicer import HealthServicer
 from server.api.image_servicer import ImageServicer
 from server.api.interceptors import Calls
+from server.api.model_servicer import ModelServicer
 from server.api.task_servicer import TaskServicer
+from server.api.usage_servicer import UsageServicer
 from server.domain.request import MAX_REQUEST_BYTES
 from server.health import Health
 from server.metrics import Metrics
 
 IMAGE_SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 TASK_SERVICE = task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
+
+USAGE_SERVICE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name
+SERVICES = (IMAGE_SERVICE, TASK_SERVICE, MODEL_SERVICE, USAGE_SERVICE)
+"""Our own."""
 
 OPTIONS = [
     # Somewhat more than is allowed, so that the refusal is ours and says what is allowed.
@@ -38,17 +47,26 @@ OPTIONS = [
 
 
 class GrpcServer:
-    """ImageService, TaskService, health and reflection on one port."""
+    """Our services, health and reflection on one port."""
 
-    def __init__(self, *, image: ImageServicer, task: TaskServicer, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        image: ImageServicer,
+        task: TaskServicer,
+        model: ModelServicer,
+        usage: UsageServicer,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
         self._calls = Calls(metrics)
         self._server = grpc.aio.server(interceptors=[self._calls], options=OPTIONS)
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(image, self._server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(task, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(
-            HealthServicer(health, services=(IMAGE_SERVICE, TASK_SERVICE)), self._server
-        )
-        names = (IMAGE_SERVICE, TASK_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, self._server)
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(usage, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(health, services=SERVICES), self._server)
+        names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, host: str, port: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from server.domain.errors import ModelNotFound
+from server.domain.money import Price
 from server.domain.request import MAX_IMAGES, OutputFormat, Size, parse_size
 from server.domain.task import TaskType
 
@@ -30,16 +31,6 @@ class Parameters:
     """Whether one call makes several pictures that belong together; else each has a call of its own."""
     output_formats: tuple[OutputFormat, ...] = (OutputFormat.JPEG,)
     """The formats it makes, the one it makes unasked first. With a single one the field is not sent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What a provider charges."""
-
-    currency: str
-    """ISO 4217 code, as in `CNY`."""
-    micros_per_image: int
-    """Millionths of the currency's unit for one picture; 0 = free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

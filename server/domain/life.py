@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from server.domain import purchases
 from server.domain.errors import Reason, TaskError
+from server.domain.money import Price
 from server.domain.task import (
     Attempt,
     AttemptOutcome,
@@ -66,7 +67,14 @@ def request_cancel(task: Task, now_ms: int) -> Write:
 
 
 def mark(
-    task: Task, *, worker: str, provider: str, paid: bool, now_ms: int, groups: bool = True
+    task: Task,
+    *,
+    worker: str,
+    provider: str,
+    paid: bool,
+    now_ms: int,
+    groups: bool = True,
+    price: Price | None = None,
 ) -> tuple[Write, Task]:
     """Start attempt n+1 of a waiting task, or of one whose worker is lost, its first purchase written down.
 
@@ -79,7 +87,9 @@ def mark(
     given_up = {i: outcome_unknown(NO_ANSWER) for i in purchases.exhausted(task)}
     first = purchases.plan(task, groups=groups)[0]
     calls = {} if first.receipt else {0: new_call(task, first.indexes, paid=paid, now_ms=now_ms)}
-    attempt = Attempt(number=number, provider=provider, worker=worker, start_time_ms=now_ms, calls=calls)
+    attempt = Attempt(
+        number=number, provider=provider, worker=worker, start_time_ms=now_ms, calls=calls, price=price
+    )
     changes: dict[str, Value] = {f"failures.{i}": error for i, error in given_up.items()}
     counts = task.counts
     attempts = dict(task.attempts)

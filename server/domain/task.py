@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from server.domain.errors import TaskError
 from server.domain.fairness import queue_caller
+from server.domain.money import Price
 from server.domain.request import ImageRequest
 
 
@@ -102,6 +103,8 @@ class Attempt:
     """None while the attempt is open."""
     error: TaskError | None = None
     calls: Mapping[int, Call] = field(default_factory=dict)
+    price: Price | None = None
+    """What the provider charged when the attempt began; None: not known."""
 
     @property
     def sent_time_ms(self) -> int:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from server.domain.catalogue import Model, Parameters, Price, Route, SizeRules
+from server.domain.catalogue import Model, Parameters, Route, SizeRules
+from server.domain.money import Price
 from server.domain.request import MAX_ID_CHARS, MAX_IMAGES, MAX_REFERENCES, OutputFormat, Size, parse_size
 from server.domain.routing import PROVIDERS
 from server.domain.task import TaskType

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from server.domain.errors import Reason, TaskError
+from server.domain.money import Price
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import Attempt, AttemptOutcome, Call, CallState, Counts, StoredImage
 from server.domain.writes import Value
@@ -126,6 +127,9 @@ def encode_attempt(attempt: Attempt) -> Document:
         document["error"] = encode_error(attempt.error)
     if attempt.calls:
         document["calls"] = {str(n): encode_call(c) for n, c in attempt.calls.items()}
+    if attempt.price is not None:
+        document["currency"] = attempt.price.currency
+        document["micros_per_image"] = attempt.price.micros_per_image
     return document
 
 
@@ -203,6 +207,7 @@ def decode_attempt(number: int, document: Mapping[str, Any]) -> Attempt:
     outcome = get("outcome")
     error = get("error")
     calls = get("calls")
+    currency = get("currency")
     return Attempt(
         number=number,
         provider=document["provider"],
@@ -212,6 +217,7 @@ def decode_attempt(number: int, document: Mapping[str, Any]) -> Attempt:
         outcome=_OUTCOMES[outcome] if outcome else None,
         error=decode_error(error) if error else None,
         calls={n: decode_call(calls[str(n)]) for n in numbers(calls)} if calls else {},
+        price=Price(currency=currency, micros_per_image=document["micros_per_image"]) if currency else None,
     )
 
 

@@ -139,6 +139,12 @@ class MongoTaskStore:
         page = self._tasks.find(live, LIVE_FIELDS, sort=[("_id", 1)], limit=limit, batch_size=limit)
         return [decode_live(document) for document in await self._run(page.to_list)]
 
+    async def page(self, *, after: str, before: str, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        wanted = {"_id": {"$gt": after, "$lt": before}}
+        page = self._tasks.find(wanted, sort=[("_id", 1)], limit=limit, batch_size=limit)
+        return [decode_task(document) for document in await self._run(page.to_list)]
+
     # --- request ids ---
 
     async def claim_request_id(self, key: str, row: RequestIdRow) -> RequestIdRow:

@@ -65,6 +65,7 @@ _SELECT_LIVE = """
 SELECT json_group_array(json_array(id, json_extract(doc, {fields}))) FROM (
     SELECT id, doc FROM tasks WHERE state IN ('PENDING', 'PROCESSING') AND id > ? ORDER BY id LIMIT ?
 )"""
+_SELECT_PAGE = "SELECT doc FROM tasks WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
 _LIVE_PATHS = ", ".join(f"'$.{name}'" for name in LIVE_FIELDS)
 _CLAIM_REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _SELECT_REQUEST_ID = "SELECT task_id, fingerprint FROM request_ids WHERE key = ?"
@@ -156,6 +157,15 @@ class SqliteTaskStore:
         ]
         page.sort(key=lambda task: task.id)
         return page
+
+    async def page(self, *, after: str, before: str, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+
+        def read(db: sqlite3.Connection) -> list[Task]:
+            rows = db.execute(_SELECT_PAGE, (after, before, limit))
+            return [decode_task(json.loads(document)) for (document,) in rows]
+
+        return await self._reader.run(read, timeout_s=self._timeout_s)
 
     # --- request ids ---
 

@@ -1,8 +1,11 @@
-"""What became of paid calls, for the metrics: told from the write that ended their attempt."""
+"""What became of paid calls and what pictures cost, for the metrics: told from the writes that took place."""
 
 from __future__ import annotations
 
-from server.domain.task import CallState, Task
+from dataclasses import replace
+
+from server.domain import costs
+from server.domain.task import CallState, StoredImage, Task
 from server.domain.writes import Write
 from server.metrics import Metrics
 
@@ -21,3 +24,14 @@ def count_calls(metrics: Metrics, task: Task, write: Write) -> None:
         else:
             end = "in_doubt"
         metrics.paid_calls.labels(attempt.provider, end).inc()
+
+
+def count_cost(metrics: Metrics, task: Task, write: Write) -> None:
+    """Count what the pictures cost that this write has brought into the task."""
+    fresh = {image.index: image for image in write.set.values() if isinstance(image, StoredImage)}
+    payers = costs.payers(replace(task, images=fresh))
+    for index in fresh:
+        attempt = task.attempts.get(payers.get(index, 0))
+        if attempt is not None and attempt.price is not None:
+            labels = (attempt.provider, task.model, attempt.price.currency)
+            metrics.cost.labels(*labels).inc(attempt.price.micros_per_image / 1_000_000)

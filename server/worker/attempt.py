@@ -21,6 +21,7 @@ from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import OutputStore, TaskStore
 from server.providers.contract import Generation, ImageFailed, MadeImage, Provider, ProviderError
+from server.worker.accounts import count_cost
 from server.worker.failures import nothing_made, understand
 from server.worker.holding import until_kept
 from server.worker.outputs import verify_image
@@ -209,8 +210,9 @@ class Attempt:
             if self._provider.paid:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
             several = task.images_wanted > 1  # callers see an image of a sequence at once
-            await self._record.add_image(image, tools.now_ms(), shown=several)
-            if several:
+            write = await self._record.add_image(image, tools.now_ms(), shown=several)
+            if write is not None:
+                count_cost(tools.metrics, task, write)
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:

@@ -22,7 +22,7 @@ from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Provider
-from server.worker.accounts import count_calls
+from server.worker.accounts import count_calls, count_cost
 from server.worker.attempt import Attempt, Budget, End, Tools
 from server.worker.cancel import Cancel, CancelAsked
 from server.worker.failures import reference_gone
@@ -123,7 +123,8 @@ class Execution:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
-        groups = provider.groups and self._tools.route(task.model, provider.name).parameters.groups
+        route = self._tools.route(task.model, provider.name)
+        groups = provider.groups and route.parameters.groups
         steps = purchases.plan(task, groups=groups)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
@@ -143,6 +144,7 @@ class Execution:
             paid=provider.paid,
             now_ms=now,
             groups=groups,
+            price=route.price,
         )
         if not await self._marked(writes.with_images(write, found), task, marked, worker):
             return False
@@ -170,6 +172,7 @@ class Execution:
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
+        count_cost(self._metrics, task, write)
         return True
 
     async def _make(self, attempt: Attempt, holder: Holder) -> None:
@@ -231,12 +234,15 @@ class Execution:
             return False
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
+        count_cost(self._metrics, task, write)
         await self._over(task, write, worker)
         return True
 
     async def _let_go(self, task: Task, end: End, worker: str) -> None:
         """The attempt's end is in the store: tell the queue."""
         count_calls(self._metrics, task, end.write)
+        if task.images_wanted == 1:  # those of a sequence were counted as they came
+            count_cost(self._metrics, task, end.write)
         if end.delay_ms is None:
             await self._over(task, end.write, worker)
         else:

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from image.v1 import image_service_pb2_grpc
+from model.v1 import model_service_pb2_grpc
 from PIL import Image as Picture
 from task.v1 import task_service_pb2_grpc
 from task.v1.image_pb2 import Image
@@ -143,9 +144,14 @@ async def scripted_service(*, port: int = 0) -> AsyncIterator[ScriptedService]:
         {method: _unary(service, method) for method in ("GetTask", "WaitTask", "CancelTask")},
     )
 
+    models = _servicer(
+        model_service_pb2_grpc.ModelServiceServicer, {"ListModels": _unary(service, "ListModels")}
+    )
+
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     health_pb2_grpc.add_HealthServicer_to_server(service.health, server)
     await service.health.set("", health_pb2.HealthCheckResponse.SERVING)
     service.target = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"

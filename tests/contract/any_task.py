@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from server.domain.errors import Reason, TaskError
+from server.domain.money import Price
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import (
     Attempt,
@@ -52,6 +53,8 @@ def _attempt(number: int) -> st.SearchStrategy[tuple[int, Attempt]]:
         outcome=st.none() | st.sampled_from(AttemptOutcome),
         error=st.none() | _errors,
         calls=st.dictionaries(_numbers, _calls, max_size=3),
+        price=st.none()
+        | st.builds(Price, currency=st.sampled_from(("CNY", "USD")), micros_per_image=st.integers(0, 2**40)),
     )
     return st.tuples(st.just(number), attempts)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ulid import ULID
 
 from server.domain.errors import Reason, TaskError
+from server.domain.money import Price
 from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
 from server.domain.task import (
     Attempt,
@@ -104,6 +105,7 @@ def full_task() -> Task:
             outcome=AttemptOutcome.IN_DOUBT,
             error=new_error("The attempt failed."),
             calls=calls,
+            price=Price(currency="CNY", micros_per_image=259_000),
         ),
         11: Attempt(number=11, provider="local", worker="w-2", start_time_ms=NOW_MS + 6),
     }

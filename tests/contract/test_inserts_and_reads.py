@@ -152,6 +152,23 @@ async def test_paging_over_changing_tasks_misses_none_that_stays_and_repeats_non
     assert pages > 5
 
 
+async def test_a_page_holds_tasks_in_every_state_between_two_ids(store: TaskStore) -> None:
+    some = sorted([await kept(store, new_task()) for _ in range(9)], key=lambda task: task.id)
+    full = full_task()
+    assert await store.insert(full)
+    for task in some[::2]:
+        assert await store.write(life.cancel_pending(task, NOW_MS))
+    found = await store.get_many([full.id, *(task.id for task in some)])
+    every = [found[task_id] for task_id in sorted(found)]
+    assert await store.page(after="", before="z", limit=100) == every
+    assert await store.page(after=every[1].id, before=every[8].id, limit=100) == every[2:8]
+    assert await store.page(after=every[1].id, before=every[8].id, limit=4) == every[2:6]
+    assert await store.page(after=every[-1].id, before="z", limit=4) == []
+    assert await store.page(after="", before=every[0].id, limit=4) == []
+    # A time and nothing else stands before every id of that time.
+    assert await store.page(after=every[0].id[:10], before="z", limit=1) == every[:1]
+
+
 async def test_a_request_id_is_bound_once(store: TaskStore) -> None:
     first = RequestIdRow(task_id=new_id(), fingerprint="a")
     assert await store.find_request_id("key") is None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.catalogue import Catalogue, Model, Parameters, Price, Route, SizeRules
+from server.domain.catalogue import Catalogue, Model, Parameters, Route, SizeRules
+from server.domain.money import Price
 from server.domain.request import OutputFormat, Size
 from server.domain.task import TaskType
 from server.providers.catalogue import CatalogueError, load_catalogue

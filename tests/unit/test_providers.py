@@ -46,8 +46,8 @@ def test_keys_that_nothing_uses_are_named() -> None:
 
 def test_retired_models_that_are_still_sent_to_a_vendor_are_named() -> None:
     catalogue = load_catalogue()
-    assert app.retired_models(catalogue, app.routing_of(settings())) == []
-    assert app.retired_models(catalogue, app.routing_of(settings(image_api_key=KEY))) == [
+    assert parts.retired_models(catalogue, app.routing_of(settings())) == []
+    assert parts.retired_models(catalogue, app.routing_of(settings(image_api_key=KEY))) == [
         "doubao-seedream-4-0-250828 (2026-07-23)",
         "doubao-seedream-3-0-t2i-250415 (2026-05-13)",
     ]

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from task.v1 import task_error_pb2 as task_dot_v1_dot_task__error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15task/v1/attempt.proto\x12\x07task.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18task/v1/task_error.proto\"\xa3\x02\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07outcome\x18\x07 \x01(\x0e\x32\x17.task.v1.AttemptOutcome\x12!\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x12.task.v1.TaskError\x12\x0c\n\x04paid\x18\t \x01(\x08*\xc9\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1c\n\x18\x41TTEMPT_OUTCOME_NOT_SENT\x10\x02\x12\x1c\n\x18\x41TTEMPT_OUTCOME_REJECTED\x10\x03\x12\x1c\n\x18\x41TTEMPT_OUTCOME_IN_DOUBT\x10\x04\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x05\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15task/v1/attempt.proto\x12\x07task.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18task/v1/task_error.proto\"\xe4\x02\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07outcome\x18\x07 \x01(\x0e\x32\x17.task.v1.AttemptOutcome\x12!\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x12.task.v1.TaskError\x12\x0c\n\x04paid\x18\t \x01(\x08\x12\x18\n\x0b\x63ost_micros\x18\n \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rcost_currency\x18\x0b \x01(\tB\x0e\n\x0c_cost_micros*\xc9\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1c\n\x18\x41TTEMPT_OUTCOME_NOT_SENT\x10\x02\x12\x1c\n\x18\x41TTEMPT_OUTCOME_REJECTED\x10\x03\x12\x1c\n\x18\x41TTEMPT_OUTCOME_IN_DOUBT\x10\x04\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x05\x42\x18Z\x16sia/api/task/v1;taskv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'task.v1.attempt_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\026sia/api/task/v1;taskv1'
-  _globals['_ATTEMPTOUTCOME']._serialized_start=388
-  _globals['_ATTEMPTOUTCOME']._serialized_end=589
+  _globals['_ATTEMPTOUTCOME']._serialized_start=453
+  _globals['_ATTEMPTOUTCOME']._serialized_end=654
   _globals['_ATTEMPT']._serialized_start=94
-  _globals['_ATTEMPT']._serialized_end=385
+  _globals['_ATTEMPT']._serialized_end=450
 # @@protoc_insertion_point(module_scope)

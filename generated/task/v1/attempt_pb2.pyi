@@ -26,7 +26,7 @@ ATTEMPT_OUTCOME_IN_DOUBT: AttemptOutcome
 ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome
 
 class Attempt(_message.Message):
-    __slots__ = ("number", "provider", "worker", "start_time", "sent_time", "end_time", "outcome", "error", "paid")
+    __slots__ = ("number", "provider", "worker", "start_time", "sent_time", "end_time", "outcome", "error", "paid", "cost_micros", "cost_currency")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,8 @@ class Attempt(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PAID_FIELD_NUMBER: _ClassVar[int]
+    COST_MICROS_FIELD_NUMBER: _ClassVar[int]
+    COST_CURRENCY_FIELD_NUMBER: _ClassVar[int]
     number: int
     provider: str
     worker: str
@@ -45,4 +47,6 @@ class Attempt(_message.Message):
     outcome: AttemptOutcome
     error: _task_error_pb2.TaskError
     paid: bool
-    def __init__(self, number: _Optional[int] = ..., provider: _Optional[str] = ..., worker: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sent_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[_task_error_pb2.TaskError, _Mapping]] = ..., paid: _Optional[bool] = ...) -> None: ...
+    cost_micros: int
+    cost_currency: str
+    def __init__(self, number: _Optional[int] = ..., provider: _Optional[str] = ..., worker: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sent_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[_task_error_pb2.TaskError, _Mapping]] = ..., paid: _Optional[bool] = ..., cost_micros: _Optional[int] = ..., cost_currency: _Optional[str] = ...) -> None: ...

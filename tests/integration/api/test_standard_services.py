@@ -15,7 +15,12 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from tests.integration.api.deployment import called, deployed
 from tests.stack import Calls
 
-OURS = ("image.v1.ImageService", "task.v1.TaskService")
+OURS = (
+    "image.v1.ImageService",
+    "task.v1.TaskService",
+    "model.v1.ModelService",
+    "admin.v1.UsageService",
+)
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -115,6 +120,8 @@ async def test_reflection_describes_what_a_caller_needs(calls: Calls) -> None:
         (
             "image/v1/image_service.proto",
             "task/v1/task_service.proto",
+            "model/v1/model_service.proto",
+            "admin/v1/usage_service.proto",
             "image/v1/image_service.proto",
             "task/v1/task.proto",
             "grpc_health/v1/health.proto",

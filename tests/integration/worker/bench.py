@@ -13,6 +13,7 @@ from ulid import ULID
 
 from server.domain.catalogue import Parameters, Route
 from server.domain.errors import Reason, StoreUnavailable
+from server.domain.money import Price
 from server.domain.request import ImageRequest
 from server.domain.task import StoredImage, Task, TaskState
 from server.metrics import Metrics
@@ -87,11 +88,14 @@ class Bench:
         image_timeout_s: float = 10.0,
         max_retries: int = 3,
         parameters: Parameters = WHOLE_SEQUENCES,
+        price: Price | None = None,
     ) -> Execution:
-        """An Execution with these providers, each of which takes these parameters for every model."""
+        """An Execution with these providers, each of which makes every model in this way, at this price."""
 
         def route(model: str, provider: str) -> Route:
-            return Route(provider=provider, upstream_model=f"{model}-at-{provider}", parameters=parameters)
+            return Route(
+                provider=provider, upstream_model=f"{model}-at-{provider}", parameters=parameters, price=price
+            )
 
         return Execution(
             store=self.store,

@@ -7,8 +7,9 @@ from datetime import date
 
 import pytest
 
-from server.domain.catalogue import Catalogue, Model, Parameters, Price, Route, SizeRules, stand_in
+from server.domain.catalogue import Catalogue, Model, Parameters, Route, SizeRules, stand_in
 from server.domain.errors import ModelNotFound
+from server.domain.money import Price
 from server.domain.request import MAX_IMAGES, OutputFormat
 from server.domain.routing import PROVIDERS
 from server.providers.catalogue import load_catalogue

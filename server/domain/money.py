@@ -1,0 +1,24 @@
+"""Prices and what they add up to, in whole millionths: sums of them are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a provider charges."""
+
+    currency: str
+    """ISO 4217 code, as in `CNY`."""
+    micros_per_image: int
+    """Millionths of the currency's unit for one picture; 0 = free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """An amount that is known. What is not known is None, never 0."""
+
+    currency: str
+    amount_micros: int
+    """Millionths of the currency's unit."""

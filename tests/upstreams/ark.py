@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import secrets
 import socket
 import time
@@ -84,7 +85,7 @@ class ArkUpstream:
         self._scripts: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._always: Fault | None = None
         self._held: dict[str, asyncio.Event] = {}
-        self._held_links: dict[str, asyncio.Event] = {}
+        self._held_links: dict[str, tuple[float, asyncio.Event]] = {}
         self._held_streams: dict[str, tuple[int, asyncio.Event]] = {}
         self._outputs = Outputs()
         self._connections: WeakSet[Any] = WeakSet()
@@ -148,14 +149,14 @@ class ArkUpstream:
         if held := self._held_streams.pop(prompt, None):
             held[1].set()
 
-    def hold_links(self, prompt: str) -> None:
-        """Downloads of this prompt's results hang until `release_links`."""
-        self._held_links.setdefault(prompt, asyncio.Event())
+    def hold_links(self, prompt: str, *, first: float = math.inf) -> None:
+        """Downloads of this prompt's results, or the first so many of them, hang until `release_links`."""
+        self._held_links.setdefault(prompt, (first, asyncio.Event()))
 
     def release_links(self, prompt: str) -> None:
         """Let the held downloads of this prompt go on."""
-        if event := self._held_links.pop(prompt, None):
-            event.set()
+        if held := self._held_links.pop(prompt, None):
+            held[1].set()
 
     async def refuse(self) -> None:
         """Close the listening socket: new connections are refused, open ones live on."""
@@ -286,8 +287,9 @@ class ArkUpstream:
         self.link_requests[output.prompt] += 1
         if "Authorization" in request.headers:
             self.keys_at_links += 1
-        if held := self._held_links.get(output.prompt):
-            await self._held_by(held)
+        first, release = self._held_links.get(output.prompt, (0, self._closing))
+        if self.link_requests[output.prompt] <= first:
+            await self._held_by(release)
         if time.monotonic() > output.expires:
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
         if output.failures_left > 0:

@@ -58,9 +58,11 @@ _BACKLOG = 4096
 class ArkUpstream:
     """The server; an async context manager. Its port stays the same over `refuse` and `accept`."""
 
-    def __init__(self, *, delay_s: float = 0.0, port: int = 0) -> None:
+    def __init__(self, *, delay_s: float = 0.0, picture_s: float = 0.0, port: int = 0) -> None:
         self.delay_s = delay_s
         """Time between acceptance, which is billing, and the answer."""
+        self.picture_s = picture_s
+        """Time between a stream's beginning and its first event, and from there to each next one."""
         self.link_life_s = 86_400.0
         """How long the links of coming answers work."""
         self.billed: Counter[str] = Counter()
@@ -209,7 +211,7 @@ class ArkUpstream:
         self.billed[prompt] += 1
         if held := self._held.get(prompt):
             await self._held_by(held)
-        await self._delay()
+        await self._pause(self.delay_s)
         if isinstance(fault, NeverAnswers):
             await self._closing.wait()
         match fault:
@@ -246,6 +248,7 @@ class ArkUpstream:
             after, release = self._held_streams.get(order.prompt, (-1, self._closing))
             if number == after:
                 await self._held_by(release)
+            await self._pause(self.picture_s)
             await response.write(ark_answers.frame(event))
             self.event_times[order.prompt].append(time.monotonic())
         await response.write(ark_answers.DONE)
@@ -270,11 +273,11 @@ class ArkUpstream:
             for wait in waits:
                 wait.cancel()
 
-    async def _delay(self) -> None:
-        """The time an answer takes, or until the server's end."""
-        if self.delay_s > 0:
+    async def _pause(self, seconds: float) -> None:
+        """So long, or until the server's end."""
+        if seconds > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.delay_s):
+                async with asyncio.timeout(seconds):
                     await self._closing.wait()
 
     # --- result links ------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Execution:
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
         groups = provider.makes_groups(self._tools.upstream_model(task.model, provider.name))
-        steps = purchases.plan(task, groups=groups)
+        steps = purchases.plan(task, groups=groups, now_ms=now)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
             error = (

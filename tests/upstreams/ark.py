@@ -23,7 +23,7 @@ from aiohttp import web
 from tests.upstreams import ark_answers
 from tests.upstreams.ark_answers import Entry
 from tests.upstreams.ark_images import Refused
-from tests.upstreams.ark_rules import Order, accept
+from tests.upstreams.ark_rules import Order, accept, check_key
 from tests.upstreams.faults import (
     CutAfterAccept,
     CutAfterBody,
@@ -44,6 +44,7 @@ from tests.upstreams.wire import (
     broken_json,
     envelope,
     gateway_page,
+    json_object,
     request_id,
     reset,
     send_half,
@@ -187,7 +188,7 @@ class ArkUpstream:
         self._connections.add(request.transport)
         if isinstance(self._always, CutBeforeBody) and not any(self._scripts.values()):
             return reset(request)
-        body = await _read(request)
+        body = await json_object(request)
         prompt = str(body.get("prompt") or "")
         fault = self._next_fault(prompt)
         if isinstance(fault, CutBeforeBody):
@@ -195,7 +196,7 @@ class ArkUpstream:
         self.arrived[prompt] += 1
         self.last_body[prompt] = body
         try:
-            _authenticate(request)
+            check_key(request.headers.get("Authorization", ""))
             order = accept(body)
         except Refused as refused:
             return envelope(refused.status, refused.code, refused.message, param=refused.param)
@@ -300,17 +301,3 @@ class ArkUpstream:
             return web.Response(status=output.failing_status, text="<Error><Code>Failed</Code></Error>")
         self.fetched[output.prompt] += 1
         return web.Response(body=output.draw(), content_type=output.mime_type)
-
-
-async def _read(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.read())
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _authenticate(request: web.Request) -> None:
-    kind, _, key = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer" or not key.strip():
-        raise Refused(401, "AuthenticationError", "The API key is missing or invalid.")

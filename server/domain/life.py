@@ -79,13 +79,14 @@ def mark(
     """Start attempt n+1 of a waiting task, or of one whose worker is lost, its first purchase written down.
 
     There must be something left to do (`purchases.plan`). An attempt that begins with what is bought already
-    has no call yet. Images for which no further call is permitted are given up. Taking over closes the lost
-    worker's attempt in the same write, so there is no moment in which two attempts are open. Returns the
-    write, and the task as it is once the write has won, as far as its worker goes by it.
+    has no call yet. Images for which no further call is permitted, or is too late, are given up. Taking over
+    closes the lost worker's attempt in the same write, so there is no moment in which two attempts are open.
+    Returns the write, and the task as it is once the write has won, as far as its worker goes by it.
     """
     number = task.attempt + 1
     given_up = {i: outcome_unknown(NO_ANSWER) for i in purchases.exhausted(task)}
-    first = purchases.plan(task, groups=groups)[0]
+    given_up |= {i: expiry() for i in purchases.too_late(task, now_ms)}
+    first = purchases.plan(task, groups=groups, now_ms=now_ms)[0]
     calls = {} if first.receipt else {0: new_call(task, first.indexes, paid=paid, now_ms=now_ms)}
     attempt = Attempt(
         number=number, provider=provider, worker=worker, start_time_ms=now_ms, calls=calls, price=price

@@ -76,14 +76,19 @@ def exhausted(task: Task) -> tuple[int, ...]:
     return tuple(i for i in task.missing_images if i not in fetched and _spent(task, i))
 
 
-def plan(task: Task, *, groups: bool) -> tuple[Step, ...]:
+def too_late(task: Task, now_ms: int) -> tuple[int, ...]:
+    """The missing images that might be bought, were the task's ttl not over."""
+    return () if now_ms < task.ttl_time_ms else _for_sale(task)
+
+
+def plan(task: Task, *, groups: bool, now_ms: int = 0) -> tuple[Step, ...]:
     """What the next attempt does, in order: fetch first, then buy what may be bought.
 
-    `groups`: one call makes all images; else each has a call of its own.
+    `groups`: one call makes all images; else each has a call of its own. `now_ms` 0: without regard to the
+    ttl, after which nothing more is bought.
     """
     fetching = to_fetch(task)
-    done = {*exhausted(task), *(index for step in fetching for index in step.indexes)}
-    to_buy = tuple(index for index in task.missing_images if index not in done)
+    to_buy = () if too_late(task, now_ms) else _for_sale(task)
     if groups:
         return (*fetching, Step(indexes=to_buy)) if to_buy else fetching
     return (*fetching, *(Step(indexes=(index,)) for index in to_buy))
@@ -95,6 +100,12 @@ def open_paid_call(task: Task) -> bool:
     return current is not None and any(
         call.paid and call.state is CallState.OPEN for call in current.calls.values()
     )
+
+
+def _for_sale(task: Task) -> tuple[int, ...]:
+    """The missing images that are not bought already, and for which a further call is permitted."""
+    done = {*exhausted(task), *(index for step in to_fetch(task) for index in step.indexes)}
+    return tuple(index for index in task.missing_images if index not in done)
 
 
 def _spent(task: Task, index: int) -> bool:

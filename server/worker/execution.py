@@ -125,7 +125,7 @@ class Execution:
             return True
         route = self._tools.route(task.model, provider.name)
         groups = provider.groups and route.parameters.groups
-        steps = purchases.plan(task, groups=groups)
+        steps = purchases.plan(task, groups=groups, now_ms=now)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
         if isinstance(references, TaskError) or not steps:
             error = (

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, TaskState
 from server.metrics import Metrics
 from tests.deploy.files import DEFAULTS, MONITORING, ROOT, document, manifest
@@ -85,7 +86,7 @@ def test_alerts_use_metrics_that_exist() -> None:
 
 
 def test_alerts_use_label_values_that_exist() -> None:
-    known = {"outcome": {*AttemptOutcome, *TaskState}, "job": {"imagegen"}}
+    known = {"outcome": {*AttemptOutcome, *TaskState}, "job": {"imagegen"}, "reason": {*Reason}}
     for rule in RULES:
         for label, values in LABEL.findall(rule["expr"]):
             assert set(values.split("|")) <= known[label], rule["alert"]

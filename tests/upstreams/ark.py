@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import secrets
 import socket
 import time
@@ -22,7 +23,7 @@ from aiohttp import web
 from tests.upstreams import ark_answers
 from tests.upstreams.ark_answers import Entry
 from tests.upstreams.ark_images import Refused
-from tests.upstreams.ark_rules import Order, accept
+from tests.upstreams.ark_rules import Order, accept, check_key
 from tests.upstreams.faults import (
     CutAfterAccept,
     CutAfterBody,
@@ -43,6 +44,7 @@ from tests.upstreams.wire import (
     broken_json,
     envelope,
     gateway_page,
+    json_object,
     request_id,
     reset,
     send_half,
@@ -57,9 +59,11 @@ _BACKLOG = 4096
 class ArkUpstream:
     """The server; an async context manager. Its port stays the same over `refuse` and `accept`."""
 
-    def __init__(self, *, delay_s: float = 0.0, port: int = 0) -> None:
+    def __init__(self, *, delay_s: float = 0.0, picture_s: float = 0.0, port: int = 0) -> None:
         self.delay_s = delay_s
         """Time between acceptance, which is billing, and the answer."""
+        self.picture_s = picture_s
+        """Time between a stream's beginning and its first event, and from there to each next one."""
         self.link_life_s = 86_400.0
         """How long the links of coming answers work."""
         self.billed: Counter[str] = Counter()
@@ -84,7 +88,7 @@ class ArkUpstream:
         self._scripts: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._always: Fault | None = None
         self._held: dict[str, asyncio.Event] = {}
-        self._held_links: dict[str, asyncio.Event] = {}
+        self._held_links: dict[str, tuple[float, asyncio.Event]] = {}
         self._held_streams: dict[str, tuple[int, asyncio.Event]] = {}
         self._outputs = Outputs()
         self._connections: WeakSet[Any] = WeakSet()
@@ -148,14 +152,14 @@ class ArkUpstream:
         if held := self._held_streams.pop(prompt, None):
             held[1].set()
 
-    def hold_links(self, prompt: str) -> None:
-        """Downloads of this prompt's results hang until `release_links`."""
-        self._held_links.setdefault(prompt, asyncio.Event())
+    def hold_links(self, prompt: str, *, first: float = math.inf) -> None:
+        """Downloads of this prompt's results, or the first so many of them, hang until `release_links`."""
+        self._held_links.setdefault(prompt, (first, asyncio.Event()))
 
     def release_links(self, prompt: str) -> None:
         """Let the held downloads of this prompt go on."""
-        if event := self._held_links.pop(prompt, None):
-            event.set()
+        if held := self._held_links.pop(prompt, None):
+            held[1].set()
 
     async def refuse(self) -> None:
         """Close the listening socket: new connections are refused, open ones live on."""
@@ -184,7 +188,7 @@ class ArkUpstream:
         self._connections.add(request.transport)
         if isinstance(self._always, CutBeforeBody) and not any(self._scripts.values()):
             return reset(request)
-        body = await _read(request)
+        body = await json_object(request)
         prompt = str(body.get("prompt") or "")
         fault = self._next_fault(prompt)
         if isinstance(fault, CutBeforeBody):
@@ -192,7 +196,7 @@ class ArkUpstream:
         self.arrived[prompt] += 1
         self.last_body[prompt] = body
         try:
-            _authenticate(request)
+            check_key(request.headers.get("Authorization", ""))
             order = accept(body)
         except Refused as refused:
             return envelope(refused.status, refused.code, refused.message, param=refused.param)
@@ -208,7 +212,7 @@ class ArkUpstream:
         self.billed[prompt] += 1
         if held := self._held.get(prompt):
             await self._held_by(held)
-        await self._delay()
+        await self._pause(self.delay_s)
         if isinstance(fault, NeverAnswers):
             await self._closing.wait()
         match fault:
@@ -245,6 +249,7 @@ class ArkUpstream:
             after, release = self._held_streams.get(order.prompt, (-1, self._closing))
             if number == after:
                 await self._held_by(release)
+            await self._pause(self.picture_s)
             await response.write(ark_answers.frame(event))
             self.event_times[order.prompt].append(time.monotonic())
         await response.write(ark_answers.DONE)
@@ -269,11 +274,11 @@ class ArkUpstream:
             for wait in waits:
                 wait.cancel()
 
-    async def _delay(self) -> None:
-        """The time an answer takes, or until the server's end."""
-        if self.delay_s > 0:
+    async def _pause(self, seconds: float) -> None:
+        """So long, or until the server's end."""
+        if seconds > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.delay_s):
+                async with asyncio.timeout(seconds):
                     await self._closing.wait()
 
     # --- result links ------------------------------------------------------------------------------
@@ -286,8 +291,9 @@ class ArkUpstream:
         self.link_requests[output.prompt] += 1
         if "Authorization" in request.headers:
             self.keys_at_links += 1
-        if held := self._held_links.get(output.prompt):
-            await self._held_by(held)
+        first, release = self._held_links.get(output.prompt, (0, self._closing))
+        if self.link_requests[output.prompt] <= first:
+            await self._held_by(release)
         if time.monotonic() > output.expires:
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
         if output.failures_left > 0:
@@ -295,17 +301,3 @@ class ArkUpstream:
             return web.Response(status=output.failing_status, text="<Error><Code>Failed</Code></Error>")
         self.fetched[output.prompt] += 1
         return web.Response(body=output.draw(), content_type=output.mime_type)
-
-
-async def _read(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.read())
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _authenticate(request: web.Request) -> None:
-    kind, _, key = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer" or not key.strip():
-        raise Refused(401, "AuthenticationError", "The API key is missing or invalid.")

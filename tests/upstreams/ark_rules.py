@@ -33,6 +33,13 @@ class Order:
     """Whether the answer says of each picture which format it has."""
 
 
+def check_key(header: str) -> None:
+    """Look at an Authorization header; any key will do. Raises Refused as Ark would."""
+    kind, _, key = header.partition(" ")
+    if kind != "Bearer" or not key.strip():
+        raise Refused(401, "AuthenticationError", "The API key is missing or invalid.")
+
+
 def accept(body: Mapping[str, Any]) -> Order:
     """Read a request body. Raises Refused as Ark would."""
     sent = {name: value for name, value in body.items() if value is not None}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import struct
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
@@ -28,6 +30,15 @@ def bound(port: int) -> socket.socket:
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     place.bind((HOST, port))
     return place
+
+
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """The body; empty where it is no JSON object."""
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def request_id() -> dict[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from server.domain.errors import Reason
 from server.domain.request import MAX_SEED
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
 from server.providers.contract import Sent
-from tests.integration.providers.ark_calls import PROMPT, SEEDREAM_3, Call, order
+from tests.integration.providers.ark_calls import KEY, PROMPT, SEEDREAM_3, Call, order
 from tests.upstreams import (
     ArkUpstream,
     CutMidResponse,
@@ -160,6 +163,22 @@ async def test_links_of_a_group_fail_on_their_own(upstream: ArkUpstream, provide
     assert upstream.link_requests[PROMPT] == 4
     await call.make(provider, FOUR, resume=call.receipt)
     assert (sorted(call.images), upstream.billed[PROMPT]) == ([0, 1, 2, 3], 1)
+
+
+async def test_neither_key_nor_links_get_into_logs_or_errors(
+    upstream: ArkUpstream, provider: ArkProvider
+) -> None:
+    with capture_logs() as logs:
+        for fault in (StreamCut(2), StreamCut(2, clean=True), StreamFails(2, "Odd code\n"), StreamFails(1)):
+            upstream.script(PROMPT, fault)
+            error = await Call().failure(provider, FOUR)
+            structlog.get_logger().error("the worker's own line", exc_info=error, error=repr(error))
+    text = json.dumps(logs, default=repr)
+    for secret in (KEY, "X-Tos-Signature", "/outputs/", "Odd code", "The stream was ended"):
+        assert secret not in text
+    told = [line for line in logs if line["event"].startswith("Ark's stream")]
+    assert len(told) == 3, "the reset is a broken connection, and told as such"
+    assert all(line["upstream_request_id"] for line in told), "operators can ask the vendor"
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,23 @@ async def test_a_named_image_that_cannot_be_fetched_yet_is_fetched_before_the_re
     assert_rest(await bench.run(execution), shop, 2)
 
 
+async def test_what_was_named_is_fetched_however_late_and_nothing_is_bought_after_the_ttl(
+    bench: Bench,
+) -> None:
+    shop = Shop(names_first=2, fails_to_deliver=deque([lost_delivery()]))
+    execution = bench.execution(shop)
+    await bench.accept(images=4, max_paid_attempts=2)
+    assert (await bench.run(execution)).state is TaskState.PENDING
+    bench.time_shift_ms = 7 * 86_400_000
+    task = await bench.run(execution)
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1])
+    assert {index: error.reason for index, error in task.failures.items()} == {
+        2: Reason.TASK_EXPIRED,
+        3: Reason.TASK_EXPIRED,
+    }
+    assert set(shop.sold.values()) == {1}
+
+
 async def test_a_refusal_of_the_rest_takes_nothing_back(bench: Bench) -> None:
     """The provider's own words: what it named is charged, so the call stands; the rest fails with it."""
     forbidden = refusal(reason=Reason.CONTENT_POLICY_INPUT, retryable=False)

@@ -129,6 +129,7 @@ class History:
 
     def buy(self, mine: Task) -> None:
         """The worker that goes by `mine` has written a purchase down."""
+        assert mine.attempts[mine.attempt].start_time_ms < mine.ttl_time_ms, "bought after the ttl"
         earlier = [a.outcome for n, a in self.record.task.attempts.items() if n < mine.attempt]
         doubt = self.cut_short or AttemptOutcome.IN_DOUBT in earlier
         assert not self.bought or doubt, "a second call without a doubt"

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from server.domain.admission import Defaults
 from server.domain.errors import StoreUnavailable
 from server.domain.routing import Routing
+from server.links import Links
 from server.metrics import Metrics
 from server.parts import (
     HOST,
@@ -22,6 +24,7 @@ from server.parts import (
     configured_providers,
     listen,
     open_parts,
+    opened,
     watch,
 )
 from server.ports import QueueUnavailable, now_ms
@@ -30,7 +33,7 @@ from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
 from server.side_port import OUTPUTS_PATH
-from server.store.outputs import is_public, reference_key
+from server.store.outputs import is_open, is_public, link_secret, reference_key
 
 ROUTE_AWAY_S = 1.0
 """After health says "not ready", so long until the port closes: time for balancers to see it."""
@@ -47,6 +50,8 @@ class Listening:
     http_port: int
 
 
+FOR_EVER_S = 365 * 24 * 3600.0
+"""How long a link without an end may be cached."""
 OnReady = Callable[[Listening], None]
 
 
@@ -63,6 +68,13 @@ def without_adapter(settings: Settings) -> list[str]:
         for name, has_key in settings.vendor_keys.items()
         if has_key and name not in registry.WITH_ADAPTER
     )
+
+
+def seconds_open(links: Links, key: str, signature: str) -> float | None:
+    """`server.side_port.Admits` by our own links and, from before links had an end, by names alone."""
+    if not is_public(key):
+        return None
+    return FOR_EVER_S if is_open(key) and not signature else links.seconds_left(key, signature)
 
 
 async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
@@ -107,21 +119,23 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         cancels = Cancels(
             tasks=tasks, store=parts.store, queue=parts.queue, metrics=parts.metrics, now_ms=now_ms
         )
-        parts.side.serve(parts.outputs, is_public)
         public_url = (settings.public_url or f"http://localhost:{parts.http_port}").rstrip("/")
-
-        def link(key: str) -> str:
-            return f"{public_url}{OUTPUTS_PATH}{key}"
-
+        links = Links(
+            base_url=f"{public_url}{OUTPUTS_PATH}",
+            secret=await opened("OUTPUT_URL", partial(link_secret, parts.outputs), stop),
+            lifetime_s=settings.output_link_seconds,
+            now_ms=now_ms,
+        )
+        parts.side.serve(parts.outputs, partial(seconds_open, links))
         server = GrpcServer(
             image=ImageServicer(
                 tasks=tasks,
                 outputs=parts.outputs,
                 health=parts.health,
-                link=link,
+                mint=links.mint,
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
-            task=TaskServicer(tasks=tasks, cancels=cancels, link=link),
+            task=TaskServicer(tasks=tasks, cancels=cancels, mint=links.mint),
             health=parts.health,
             metrics=parts.metrics,
         )

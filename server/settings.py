@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         "`s3://bucket/prefix?endpoint=https://…&region=…`. "
         "Empty = GridFS beside a MongoDB store, `DATA_DIR/outputs` otherwise.",
     )
+    output_link_seconds: int = Field(
+        86_400,
+        ge=60,
+        le=30 * 86_400,
+        description="How long the links of images work; each answer comes with new ones.",
+    )
     aws_access_key_id: SecretStr = Field(
         SecretStr(""),
         description="Access key of an `s3://` OUTPUT_URL; empty = from AWS files or the machine's role.",

@@ -14,7 +14,9 @@ import structlog
 
 from server.domain.admission import Defaults
 from server.domain.errors import StoreUnavailable
+from server.domain.request import MAX_REFERENCE_BYTES
 from server.domain.routing import Routing
+from server.downloads import Downloader, reach
 from server.links import Links
 from server.metrics import Metrics
 from server.parts import (
@@ -84,6 +86,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     from server.api.task_servicer import TaskServicer
     from server.service.cancels import Cancels
     from server.service.line import Line
+    from server.service.references import References
     from server.service.tasks import TaskService
     from server.service.waits import Waits
 
@@ -96,12 +99,20 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         )
     if routing.stand_in:
         log.warning("no vendor key is set: the local provider stands in for the models of all vendors")
-    async with open_parts(settings, "api", stop) as parts:
+    downloads = Downloader(
+        reach(allow_private=settings.output_fetch_allow_private), max_bytes=MAX_REFERENCE_BYTES
+    )
+    async with contextlib.aclosing(downloads), open_parts(settings, "api", stop) as parts:
         line = Line(parts.queue)
         waits = Waits(store=parts.store, events=RedisTaskEvents(settings.redis_url), metrics=parts.metrics)
         tasks = TaskService(
             store=parts.store,
-            outputs=parts.outputs,
+            references=References(
+                store=parts.store,
+                outputs=parts.outputs,
+                downloads=downloads,
+                reference_key=reference_key,
+            ),
             line=line,
             waits=waits,
             catalogue=parts.catalogue,
@@ -113,7 +124,6 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             ),
             metrics=parts.metrics,
             queue_max_depth=settings.queue_max_depth,
-            reference_key=reference_key,
             now_ms=now_ms,
         )
         cancels = Cancels(

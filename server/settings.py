@@ -159,7 +159,8 @@ class Settings(BaseSettings):
         100_000, ge=1, description="Tasks that may wait or run; beyond it submits answer RESOURCE_EXHAUSTED."
     )
     output_fetch_allow_private: bool = Field(
-        False, description="Whether outputs may be fetched over http and from private addresses."
+        False,
+        description="Whether results and reference links may be read over http and from private addresses.",
     )
 
     @model_validator(mode="before")

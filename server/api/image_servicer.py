@@ -18,6 +18,7 @@ from server.domain.errors import StoreUnavailable, TaskNotFound, WaitExpired
 from server.domain.task import Task, TaskState, TaskType
 from server.health import Health
 from server.ports import OutputStore
+from server.service.references import LINKS_S
 from server.service.tasks import Submission, TaskService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -116,7 +117,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 fingerprint = await asyncio.to_thread(convert.fingerprint, request)
             else:
                 fingerprint = convert.fingerprint(request)
-        submission = Submission(draft=convert.draft(request), caller=caller(context), fingerprint=fingerprint)
+        submission = Submission(
+            draft=convert.draft(request),
+            caller=caller(context),
+            fingerprint=fingerprint,
+            links_timeout_s=seconds_to_answer(context, LINKS_S),
+        )
         return await self._tasks.submit(submission)
 
     async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:

@@ -35,7 +35,8 @@ from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
 from server.side_port import OUTPUTS_PATH
-from server.store.outputs import is_open, is_public, link_secret, reference_key
+from server.store.output_links import link_secret, seconds_left
+from server.store.outputs import reference_key
 
 ROUTE_AWAY_S = 1.0
 """After health says "not ready", so long until the port closes: time for balancers to see it."""
@@ -52,8 +53,6 @@ class Listening:
     http_port: int
 
 
-FOR_EVER_S = 365 * 24 * 3600.0
-"""How long a link without an end may be cached."""
 OnReady = Callable[[Listening], None]
 
 
@@ -70,13 +69,6 @@ def without_adapter(settings: Settings) -> list[str]:
         for name, has_key in settings.vendor_keys.items()
         if has_key and name not in registry.WITH_ADAPTER
     )
-
-
-def seconds_open(links: Links, key: str, signature: str) -> float | None:
-    """`server.side_port.Admits` by our own links and, from before links had an end, by names alone."""
-    if not is_public(key):
-        return None
-    return FOR_EVER_S if is_open(key) and not signature else links.seconds_left(key, signature)
 
 
 async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
@@ -136,7 +128,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             lifetime_s=settings.output_link_seconds,
             now_ms=now_ms,
         )
-        parts.side.serve(parts.outputs, partial(seconds_open, links))
+        parts.side.serve(parts.outputs, partial(seconds_left, links))
         server = GrpcServer(
             image=ImageServicer(
                 tasks=tasks,

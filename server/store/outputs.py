@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from server.domain.errors import StoreUnavailable
-from server.ports import OutputStore, StoredObject
+from server.ports import StoredObject
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,6 @@ MEDIA_TYPES = {
 """The media type of each extension a key may end in: what is put under the key is of this type."""
 
 REFERENCES = "references"
-LINK_SECRET = "links/secret"  # noqa: S105 - a name
 MAX_KEY_CHARS = 200
 TIMEOUT_S = 10.0
 """An image is a few megabytes: a disk that takes longer is away."""
@@ -46,7 +45,6 @@ STALE_TEMPORARY_S = 3600.0
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _OUTPUT_KEY = re.compile(r"[A-Za-z0-9_-]+/[0-9]+/[0-9]+-[A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{2})?\.[a-z0-9]+")
-_OPEN_OUTPUT_KEY = re.compile(r".+/[0-9]+-[A-Za-z0-9_-]{22}\.[a-z0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSIONS = {media_type: extension for extension, media_type in reversed(MEDIA_TYPES.items())}
 _INCOMING = ".incoming"
@@ -84,23 +82,6 @@ def is_public(key: str) -> bool:
         and os.path.splitext(key)[1] in MEDIA_TYPES
         and not key.startswith(f"{REFERENCES}/")
     )
-
-
-def is_open(key: str) -> bool:
-    """Whether the key is a good link by itself: names of 128 bits were given out as links without an end."""
-    return is_public(key) and _OPEN_OUTPUT_KEY.fullmatch(key) is not None
-
-
-async def link_secret(outputs: OutputStore) -> bytes:
-    """The 32 bytes that every process on these outputs signs links with: the first to ask makes them.
-
-    What is kept here is what links lead to, so both are lost, and guarded, together. Raises StoreUnavailable.
-    """
-    await outputs.put(LINK_SECRET, secrets.token_bytes(32), mime_type="application/octet-stream")
-    kept = await outputs.get(LINK_SECRET)
-    if kept is None:
-        raise StoreUnavailable("The output store lost what was just written to it.", retry_after_s=1.0)
-    return kept.data
 
 
 def check_key(key: str) -> None:

@@ -6,11 +6,10 @@ import re
 
 import pytest
 
+from server.store.output_links import LINK_SECRET, is_open
 from server.store.outputs import (
-    LINK_SECRET,
     MEDIA_TYPES,
     check_key,
-    is_open,
     is_public,
     output_key,
     reference_key,

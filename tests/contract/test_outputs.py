@@ -11,7 +11,8 @@ import pytest
 from server.domain.errors import StoreUnavailable
 from server.ports import OutputStore, StoredObject
 from server.store import connect
-from server.store.outputs import MEDIA_TYPES, link_secret, output_key, reference_key
+from server.store.output_links import link_secret
+from server.store.outputs import MEDIA_TYPES, output_key, reference_key
 from tests.contract.race import PATIENCE_S
 from tests.contract.samples import new_id
 

@@ -14,16 +14,14 @@ from urllib.parse import unquote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.app import seconds_open
 from server.domain.errors import StoreUnavailable
 from server.health import Health
 from server.links import Links
 from server.metrics import CONTENT_TYPE, Metrics
 from server.side_port import SidePort
+from server.store.output_links import LINK_SECRET, link_secret, seconds_left
 from server.store.outputs import (
-    LINK_SECRET,
     FilesystemOutputStore,
-    link_secret,
     output_key,
     reference_key,
 )
@@ -96,7 +94,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     side = SidePort(health=health, metrics=metrics)
     clock = Clock()
     links = Links(base_url="/outputs/", secret=await link_secret(real), lifetime_s=LIFETIME_S, now_ms=clock)
-    side.serve(outputs, partial(seconds_open, links))
+    side.serve(outputs, partial(seconds_left, links))
     number = await side.start(HOST, 0)
     yield Port(number, side, health, metrics, real, faults, links, clock)
     await side.stop()

@@ -77,11 +77,7 @@ class Bench:
         return now_ms() + self.time_shift_ms
 
     def execution(
-        self,
-        *providers: Provider,
-        image_timeout_s: float = 10.0,
-        max_retries: int = 3,
-        upstream_model: Callable[[str, str], str] = lambda model, provider: f"{model}-at-{provider}",
+        self, *providers: Provider, image_timeout_s: float = 10.0, max_retries: int = 3
     ) -> Execution:
         """An Execution with these providers."""
         return Execution(
@@ -89,7 +85,7 @@ class Bench:
             queue=self.queue,
             outputs=self.outputs,
             providers={p.name: p for p in providers},
-            upstream_model=upstream_model,
+            upstream_model=lambda model, provider: f"{model}-at-{provider}",
             new_key=output_key,
             result_key=result_key,
             budget=Budget(image_timeout_s=image_timeout_s, max_retries=max_retries, lease_ms=LEASE_MS),

@@ -72,4 +72,5 @@ def _verified(image: Image, data: bytes) -> bytes:
 
 
 def _unavailable(image: Image, why: str) -> DownloadFailed:
-    return DownloadFailed(f"cannot fetch {image.url}: {why}", code=grpc.StatusCode.UNAVAILABLE)
+    link = image.url.partition("?")[0]  # without what makes it work
+    return DownloadFailed(f"cannot fetch {link}: {why}", code=grpc.StatusCode.UNAVAILABLE)

@@ -7,13 +7,17 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from server.domain.admission import Defaults
 from server.domain.errors import StoreUnavailable
+from server.domain.request import MAX_REFERENCE_BYTES
 from server.domain.routing import Routing
+from server.downloads import Downloader, reach
+from server.links import Links
 from server.metrics import Metrics
 from server.parts import (
     HOST,
@@ -22,6 +26,7 @@ from server.parts import (
     configured_providers,
     listen,
     open_parts,
+    opened,
     retired_models,
     watch,
 )
@@ -31,7 +36,8 @@ from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
 from server.side_port import OUTPUTS_PATH
-from server.store.outputs import is_public, reference_key
+from server.store.output_links import link_secret, seconds_left
+from server.store.outputs import reference_key
 
 ROUTE_AWAY_S = 1.0
 """After health says "not ready", so long until the port closes: time for balancers to see it."""
@@ -76,6 +82,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     from server.service.cancels import Cancels
     from server.service.line import Line
     from server.service.models import Models
+    from server.service.references import References
     from server.service.tasks import TaskService
     from server.service.usage import UsageReports
     from server.service.waits import Waits
@@ -89,7 +96,10 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         )
     if routing.stand_in:
         log.warning("no vendor key is set: the local provider stands in for the models of all vendors")
-    async with open_parts(settings, "api", stop) as parts:
+    downloads = Downloader(
+        reach(allow_private=settings.output_fetch_allow_private), max_bytes=MAX_REFERENCE_BYTES
+    )
+    async with contextlib.aclosing(downloads), open_parts(settings, "api", stop) as parts:
         if retired := retired_models(parts.catalogue, routing):
             log.warning(
                 "models are offered that their vendors have retired, or so it is reported",
@@ -99,7 +109,12 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         waits = Waits(store=parts.store, events=RedisTaskEvents(settings.redis_url), metrics=parts.metrics)
         tasks = TaskService(
             store=parts.store,
-            outputs=parts.outputs,
+            references=References(
+                store=parts.store,
+                outputs=parts.outputs,
+                downloads=downloads,
+                reference_key=reference_key,
+            ),
             line=line,
             waits=waits,
             catalogue=parts.catalogue,
@@ -111,27 +126,28 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             ),
             metrics=parts.metrics,
             queue_max_depth=settings.queue_max_depth,
-            reference_key=reference_key,
             now_ms=now_ms,
         )
         cancels = Cancels(
             tasks=tasks, store=parts.store, queue=parts.queue, metrics=parts.metrics, now_ms=now_ms
         )
-        parts.side.serve(parts.outputs, is_public)
         public_url = (settings.public_url or f"http://localhost:{parts.http_port}").rstrip("/")
-
-        def link(key: str) -> str:
-            return f"{public_url}{OUTPUTS_PATH}{key}"
-
+        links = Links(
+            base_url=f"{public_url}{OUTPUTS_PATH}",
+            secret=await opened("OUTPUT_URL", partial(link_secret, parts.outputs), stop),
+            lifetime_s=settings.output_link_seconds,
+            now_ms=now_ms,
+        )
+        parts.side.serve(parts.outputs, partial(seconds_left, links))
         server = GrpcServer(
             image=ImageServicer(
                 tasks=tasks,
                 outputs=parts.outputs,
                 health=parts.health,
-                link=link,
+                mint=links.mint,
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
-            task=TaskServicer(tasks=tasks, cancels=cancels, link=link),
+            task=TaskServicer(tasks=tasks, cancels=cancels, mint=links.mint),
             model=ModelServicer(
                 models=Models(
                     catalogue=parts.catalogue, routing=routing, default_size=settings.image_default_size

@@ -13,17 +13,21 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from server.ports import DownloadFailed
 
 CONNECT_S = 5.0
 MAX_REDIRECTS = 3
+LOOK_UPS_AT_ONCE = 16
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE_4XX = frozenset({408, 425, 429})
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -52,6 +56,7 @@ class Downloader:
         self._reach = reach
         self._max_bytes = max_bytes
         self._session: aiohttp.ClientSession | None = None
+        self._names = _Names()
 
     async def download(self, link: str, *, timeout_s: float) -> bytes:
         """See Downloads; redirects count against the same `timeout_s`."""
@@ -78,6 +83,7 @@ class Downloader:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._names.close()
 
     async def _follow(self, url: URL, *, connect_s: float) -> bytes:
         for _ in range(1 + MAX_REDIRECTS):
@@ -121,6 +127,7 @@ class Downloader:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,  # who downloads bounds how much at once
+                    resolver=self._names,
                     socket_factory=self._socket,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -135,6 +142,36 @@ class Downloader:
         if not self._reach.admits(str(place[0])):
             raise _NotAdmitted
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+class _Names(AbstractResolver):
+    """Looks names up in threads of its own: a slow name server must not stop what else runs off the loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, thread_name_prefix="names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See AbstractResolver. Raises OSError."""
+        flags = socket.AI_ADDRCONFIG
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(place[0]),
+                port=int(place[1]),
+                family=answer_family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for answer_family, _, protocol, _, place in found
+        ]
+
+    async def close(self) -> None:
+        """See AbstractResolver."""
+        self._threads.shutdown(wait=False)
 
 
 def _unreachable() -> DownloadFailed:

@@ -85,12 +85,12 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
     async with AsyncExitStack() as stack:
         stack.push_async_callback(side.stop)
         http_port = await listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
-        store = await _opened("STORE_URL", open_store, settings.store_url, stop)
+        store = await opened("STORE_URL", partial(open_store, settings.store_url), stop)
         stack.push_async_callback(store.aclose)
-        opening_outputs = partial(open_outputs, keys=_s3_keys(settings))
-        outputs = await _opened("OUTPUT_URL", opening_outputs, settings.outputs, stop)
+        opening = partial(open_outputs, settings.outputs, keys=_s3_keys(settings))
+        outputs = await opened("OUTPUT_URL", opening, stop)
         stack.push_async_callback(outputs.aclose)
-        queue = await _opened("REDIS_URL", RedisTaskQueue.connect, settings.redis_url, stop)
+        queue = await opened("REDIS_URL", partial(RedisTaskQueue.connect, settings.redis_url), stop)
         stack.push_async_callback(queue.aclose)
         yield Parts(
             catalogue=catalogue,
@@ -155,11 +155,11 @@ def _catalogue(settings: Settings) -> Catalogue:
     return catalogue
 
 
-async def _opened(setting: str, opening: Callable[[str], Awaitable[T]], url: str, stop: asyncio.Event) -> T:
-    """Open a store; one that is away is waited for, one that must not be used is a StartError."""
+async def opened(setting: str, opening: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:
+    """Open a store, or read from it; one that is away is waited for, an unfit one is a StartError."""
     while True:
         try:
-            return await opening(url)
+            return await opening()
         except StoreUnavailable as error:
             structlog.get_logger(__name__).warning("waiting for a store", setting=setting, error=str(error))
             with contextlib.suppress(TimeoutError):

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         "`s3://bucket/prefix?endpoint=https://…&region=…`. "
         "Empty = GridFS beside a MongoDB store, `DATA_DIR/outputs` otherwise.",
     )
+    output_link_seconds: int = Field(
+        86_400,
+        ge=60,
+        le=30 * 86_400,
+        description="How long the links of images work; each answer comes with new ones.",
+    )
     aws_access_key_id: SecretStr = Field(
         SecretStr(""),
         description="Access key of an `s3://` OUTPUT_URL; empty = from AWS files or the machine's role.",
@@ -158,7 +164,8 @@ class Settings(BaseSettings):
         100_000, ge=1, description="Tasks that may wait or run; beyond it submits answer RESOURCE_EXHAUSTED."
     )
     output_fetch_allow_private: bool = Field(
-        False, description="Whether outputs may be fetched over http and from private addresses."
+        False,
+        description="Whether results and reference links may be read over http and from private addresses.",
     )
 
     @model_validator(mode="before")

@@ -12,7 +12,11 @@ from server.metrics import CONTENT_TYPE, Metrics
 from server.ports import OutputStore
 
 OUTPUTS_PATH = "/outputs/"
-_FOR_EVER = "public, max-age=31536000, immutable"
+_NOT_FOUND = "There is no such image.\n"
+
+Admits = Callable[[str, str], float | None]
+"""From a key and the link's signature ('' without one) to the seconds that the link works still; None if it
+is no good link."""
 
 
 class SidePort:
@@ -22,7 +26,7 @@ class SidePort:
         self._health = health
         self._metrics = metrics
         self._outputs: OutputStore | None = None
-        self._is_public: Callable[[str], bool] | None = None
+        self._admits: Admits | None = None
         app = web.Application()
         app.router.add_get("/health", self._alive)
         app.router.add_get("/ready", self._ready)
@@ -38,9 +42,9 @@ class SidePort:
         bound: int = self._runner.addresses[0][1]
         return bound
 
-    def serve(self, outputs: OutputStore, is_public: Callable[[str], bool]) -> None:
-        """From now on answer for images, as far as `is_public` lets their keys through."""
-        self._outputs, self._is_public = outputs, is_public
+    def serve(self, outputs: OutputStore, admits: Admits) -> None:
+        """From now on answer for images, as far as `admits` lets their links through."""
+        self._outputs, self._admits = outputs, admits
 
     async def stop(self) -> None:
         """Close the port and its connections."""
@@ -57,8 +61,13 @@ class SidePort:
 
     async def _output(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
-        if self._outputs is None or self._is_public is None or not self._is_public(key):
-            raise web.HTTPNotFound(text="There is no such image.\n")
+        if self._outputs is None or self._admits is None:
+            raise web.HTTPNotFound(text=_NOT_FOUND)
+        left_s = self._admits(key, request.query.get("signature", ""))
+        if left_s is None:
+            raise web.HTTPNotFound(text=_NOT_FOUND)
+        if left_s <= 0:
+            raise web.HTTPGone(text="This link has ended. Read the task again: it comes with a new one.\n")
         try:
             stored = await self._outputs.get(key)
         except StoreUnavailable as error:
@@ -66,16 +75,17 @@ class SidePort:
                 text="The image store does not answer; try again.\n", headers={"Retry-After": "2"}
             ) from error
         if stored is None:
-            raise web.HTTPNotFound(text="There is no such image.\n")
+            raise web.HTTPNotFound(text=_NOT_FOUND)
         name = key.rsplit("/", 1)[-1]  # a key is written once: its name is its version
         etag = f'"{name}"'
+        keep = f"public, max-age={int(left_s)}, immutable"  # no cache outlives the link
         if any(tag.value in (name, "*") for tag in request.if_none_match or ()):
-            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": _FOR_EVER})
+            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": keep})
         return web.Response(
             body=stored.data,
             content_type=stored.mime_type,
             headers={
-                "Cache-Control": _FOR_EVER,
+                "Cache-Control": keep,
                 "Content-Disposition": "inline",
                 "ETag": etag,
                 "X-Content-Type-Options": "nosniff",

@@ -20,10 +20,11 @@ from server.domain.money import Cost
 from server.domain.purchases import paid_or_open_calls
 from server.domain.request import OutputFormat
 from server.domain.task import Attempt, AttemptOutcome, Priority, StoredImage, Task, TaskState
+from server.links import Link
 
 SubmitRequest = image_service_pb2.GenerateImageRequest | image_service_pb2.GenerateSequentialImagesRequest
-Link = Callable[[str], str]
-"""Makes the public link of an output from its key."""
+Mint = Callable[[str], Link]
+"""Makes a link to an output from its key."""
 
 _PRIORITIES = {
     task_pb2.TASK_PRIORITY_UNSPECIFIED: Priority.DEFAULT,
@@ -120,7 +121,7 @@ def fingerprint(request: SubmitRequest) -> str:
 # --- answers ------------------------------------------------------------------------------------------
 
 
-def task(source: Task, link: Link, *, attempts: bool = True) -> task_pb2.Task:
+def task(source: Task, mint: Mint, *, attempts: bool = True) -> task_pb2.Task:
     """The whole task; `attempts=False` for the BASIC view."""
     spent = costs.by_attempt(source)
     message = task_pb2.Task(
@@ -150,7 +151,7 @@ def task(source: Task, link: Link, *, attempts: bool = True) -> task_pb2.Task:
     if source.state is TaskState.FAILED:
         message.error.CopyFrom(task_error(_end_error(source)))
     elif source.images or source.failures or source.state is TaskState.COMPLETED:
-        message.image.images.extend(images(source, link))
+        message.image.images.extend(images(source, mint))
         message.image.failures.extend(failures(source.failures))
     return message
 
@@ -160,16 +161,18 @@ def progress(source: Task) -> task_pb2.Progress:
     return task_pb2.Progress(images_done=len(source.images), images_wanted=source.images_wanted)
 
 
-def images(source: Task, link: Link) -> list[image_pb2.Image]:
+def images(source: Task, mint: Mint) -> list[image_pb2.Image]:
     """The stored images in order of index."""
-    return [image(i, link) for _, i in sorted(source.images.items())]
+    return [image(i, mint) for _, i in sorted(source.images.items())]
 
 
-def image(source: StoredImage, link: Link) -> image_pb2.Image:
+def image(source: StoredImage, mint: Mint) -> image_pb2.Image:
     """One stored image."""
+    minted = mint(source.key)
     return image_pb2.Image(
         index=source.index,
-        url=link(source.key),
+        url=minted.url,
+        url_expire_time=_time(minted.expire_time_ms),
         width_px=source.width_px,
         height_px=source.height_px,
         mime_type=source.mime_type,
@@ -195,13 +198,13 @@ def task_error(source: TaskError) -> task_error_pb2.TaskError:
     )
 
 
-def generated(source: Task, link: Link) -> image_service_pb2.GenerateImageResponse:
+def generated(source: Task, mint: Mint) -> image_service_pb2.GenerateImageResponse:
     """The answer of a synchronous call to a task that is over. Raises TaskFailed if it has no image."""
     if source.state is not TaskState.COMPLETED:
         raise TaskFailed(source.id, _end_error(source))
     return image_service_pb2.GenerateImageResponse(
         task_id=source.id,
-        images=images(source, link),
+        images=images(source, mint),
         failures=failures(source.failures),
         model=source.model,
         provider=source.provider,

@@ -18,6 +18,7 @@ from server.domain.errors import StoreUnavailable, TaskNotFound, WaitExpired
 from server.domain.task import Task, TaskState, TaskType
 from server.health import Health
 from server.ports import OutputStore
+from server.service.references import LINKS_S
 from server.service.tasks import Submission, TaskService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -37,13 +38,13 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         tasks: TaskService,
         outputs: OutputStore,
         health: Health,
-        link: convert.Link,
+        mint: convert.Mint,
         sync_wait_max_s: float,
     ) -> None:
         self._tasks = tasks
         self._outputs = outputs
         self._health = health
-        self._link = link
+        self._mint = mint
         self._sync_wait_max_s = sync_wait_max_s
 
     async def GenerateImage(  # noqa: N802
@@ -78,7 +79,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             async for seen in self._tasks.changes(task, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
                 heartbeat = begun and seen.revision == task.revision
                 task = seen
-                events = _new_events(task, sent, self._link)
+                events = _new_events(task, sent, self._mint)
                 if heartbeat:
                     events.append(pb.StreamSequentialImagesResponse(progress=convert.progress(task)))
                 for event in events:
@@ -86,7 +87,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 begun = True
             if not task.state.terminal:
                 raise _wait_expired(task)
-            yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._link))
+            yield pb.StreamSequentialImagesResponse(task=convert.task(task, self._mint))
             if task.state is not TaskState.COMPLETED:
                 raise convert.end_error(task)
 
@@ -99,7 +100,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 f"Task {task.id} is not an image task. Read it with task.v1.TaskService.GetTask.",
                 metadata={"task_id": task.id},
             )
-        return pb.GetImageTaskResponse(task=convert.task(task, self._link))
+        return pb.GetImageTaskResponse(task=convert.task(task, self._mint))
 
     async def HealthCheck(  # noqa: N802
         self, request: pb.HealthCheckRequest, context: Context
@@ -116,7 +117,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 fingerprint = await asyncio.to_thread(convert.fingerprint, request)
             else:
                 fingerprint = convert.fingerprint(request)
-        submission = Submission(draft=convert.draft(request), caller=caller(context), fingerprint=fingerprint)
+        submission = Submission(
+            draft=convert.draft(request),
+            caller=caller(context),
+            fingerprint=fingerprint,
+            links_timeout_s=seconds_to_answer(context, LINKS_S),
+        )
         return await self._tasks.submit(submission)
 
     async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:
@@ -129,7 +135,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             task = await self._tasks.wait(task, timeout_s=wait_s)
             if not task.state.terminal:
                 raise _wait_expired(task)
-            answer = convert.generated(task, self._link)
+            answer = convert.generated(task, self._mint)
             if request.response_format == pb.RESPONSE_FORMAT_BYTES:
                 await self._add_bytes(task, answer)
             return answer
@@ -156,9 +162,9 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         return stored.data if stored is not None else b""
 
 
-def _new_events(task: Task, sent: set[int], link: convert.Link) -> list[pb.StreamSequentialImagesResponse]:
+def _new_events(task: Task, sent: set[int], mint: convert.Mint) -> list[pb.StreamSequentialImagesResponse]:
     events = [
-        pb.StreamSequentialImagesResponse(image=convert.image(image, link))
+        pb.StreamSequentialImagesResponse(image=convert.image(image, mint))
         for index, image in sorted(task.images.items())
         if index not in sent
     ] + [

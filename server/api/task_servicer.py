@@ -24,17 +24,17 @@ MAX_WAIT_S = 50.0
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     """Reads and cancels tasks of every type."""
 
-    def __init__(self, *, tasks: TaskService, cancels: Cancels, link: convert.Link) -> None:
+    def __init__(self, *, tasks: TaskService, cancels: Cancels, mint: convert.Mint) -> None:
         self._tasks = tasks
         self._cancels = cancels
-        self._link = link
+        self._mint = mint
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
         unknown = convert.unknown_enum("view", request.view, pb.TaskView)
         check_task_id(request.task_id, others=[unknown] if unknown is not None else [])
         task = await self._tasks.get(request.task_id)
         attempts = request.view != pb.TASK_VIEW_BASIC
-        return pb.GetTaskResponse(task=convert.task(task, self._link, attempts=attempts))
+        return pb.GetTaskResponse(task=convert.task(task, self._mint, attempts=attempts))
 
     async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:  # noqa: N802
         wait_s = request.wait.ToNanoseconds() / 1e9 if request.HasField("wait") else MAX_WAIT_S
@@ -46,12 +46,12 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
         task = await self._tasks.get(request.task_id)
         task = await self._tasks.wait(task, timeout_s=timeout_s)
-        return pb.WaitTaskResponse(task=convert.task(task, self._link))
+        return pb.WaitTaskResponse(task=convert.task(task, self._mint))
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:  # noqa: N802
         check_task_id(request.task_id)
         cancelled = await self._cancels.cancel(request.task_id)
         return pb.CancelTaskResponse(
-            task=convert.task(cancelled.task, self._link),
+            task=convert.task(cancelled.task, self._mint),
             sent=pb.SENT_SENT if cancelled.sent else pb.SENT_NOT_SENT,
         )

@@ -198,10 +198,8 @@ def _check_references(draft: Draft, wrong: Wrong) -> None:
             if not 0 <= reference.index < limits.MAX_IMAGES:
                 wrong(f"{path}.output.index", f"is {reference.index}; allowed: 0 to {limits.MAX_IMAGES - 1}")
         elif reference.kind == "url":
-            wrong(
-                f"{path}.url",
-                "no provider here reads links; send the image as `data` or as an earlier `output`",
-            )
+            if not 1 <= len(reference.url) <= limits.MAX_LINK_CHARS:
+                wrong(f"{path}.url", f"must have 1 to {limits.MAX_LINK_CHARS:,} characters")
         else:
             wrong(path, "one of `data`, `output` or `url` must be set")
 

@@ -15,23 +15,22 @@ from dataclasses import dataclass, replace
 from ulid import ULID
 
 from server.domain import life
-from server.domain.admission import Admitted, Defaults, Draft, DraftReference, admit, check_task_id
+from server.domain.admission import Admitted, Defaults, Draft, admit, check_task_id
 from server.domain.catalogue import Catalogue
 from server.domain.errors import (
     Draining,
-    InvalidRequest,
     QueueFull,
     RequestIdReused,
     StoreUnavailable,
     TaskNotFound,
-    Violation,
 )
-from server.domain.request import MAX_ID_CHARS, Reference, ReferenceKind
+from server.domain.request import MAX_ID_CHARS, Reference
 from server.domain.routing import Routing, pool_code
 from server.domain.task import Task, TaskState, TaskType
 from server.metrics import Metrics
-from server.ports import Entry, OutputStore, RequestIdRow, TaskStore
+from server.ports import Entry, RequestIdRow, TaskStore
 from server.service.line import Line
+from server.service.references import LINKS_S, References
 from server.service.waits import Waits
 
 QUEUE_FULL_RETRY_S = 5.0
@@ -48,6 +47,8 @@ class Submission:
     caller: str
     fingerprint: str
     """SHA-256 over the fields as sent: what must be the same under the same request_id; empty without one."""
+    links_timeout_s: float = LINKS_S
+    """The most that reading the links of reference images may take."""
 
 
 class TaskService:
@@ -57,7 +58,7 @@ class TaskService:
         self,
         *,
         store: TaskStore,
-        outputs: OutputStore,
+        references: References,
         line: Line,
         waits: Waits,
         catalogue: Catalogue,
@@ -65,11 +66,10 @@ class TaskService:
         defaults: Defaults,
         metrics: Metrics,
         queue_max_depth: int,
-        reference_key: Callable[[str], str],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
-        self._outputs = outputs
+        self._references = references
         self._line = line
         self._waits = waits
         self._catalogue = catalogue
@@ -77,7 +77,6 @@ class TaskService:
         self._defaults = defaults
         self._metrics = metrics
         self._queue_max_depth = queue_max_depth
-        self._reference_key = reference_key
         self._now_ms = now_ms
         self._refusing = False
         self._submitting: set[asyncio.Task[Task]] = set()
@@ -129,14 +128,16 @@ class TaskService:
             defaults=self._defaults,
             seed=random.getrandbits(31),
         )
-        earlier_outputs = await self._resolve_outputs(draft, submission.caller)
+        earlier_outputs = await self._references.check(draft, submission.caller)
         if self._line.depth >= self._queue_max_depth:
             raise QueueFull(
                 f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
                 metadata={"max_depth": str(self._queue_max_depth)},
                 retry_after_s=QUEUE_FULL_RETRY_S,
             )
-        references = await self._keep_references(draft, earlier_outputs)
+        references = await self._references.keep(
+            draft, earlier_outputs, links_timeout_s=submission.links_timeout_s
+        )
         task = self._new_task(submission, admitted, references)
         if key:
             mine = RequestIdRow(task_id=task.id, fingerprint=submission.fingerprint)
@@ -198,39 +199,6 @@ class TaskService:
             update_time_ms=now,
             ttl_time_ms=now + admitted.ttl_ms,
         )
-
-    async def _resolve_outputs(self, draft: Draft, caller: str) -> dict[int, str]:
-        """The output-store keys of references to earlier outputs, by place. Raises InvalidRequest."""
-        wanted = {i: r for i, r in enumerate(draft.references) if r.kind == "output"}
-        if not wanted:
-            return {}
-        tasks = await self._store.get_many(sorted({r.task_id for r in wanted.values()}))
-        keys: dict[int, str] = {}
-        wrong: list[Violation] = []
-        for i, reference in wanted.items():
-            task = tasks.get(reference.task_id)
-            if task is None or task.caller != caller:
-                wrong.append(_wrong_output(i, "task_id", f"there is no task {reference.task_id!r}"))
-            elif reference.index not in task.images:
-                wrong.append(_wrong_output(i, "index", f"task {task.id} has no image {reference.index}"))
-            else:
-                keys[i] = task.images[reference.index].key
-        if wrong:
-            raise InvalidRequest(wrong)
-        return keys
-
-    async def _keep_references(self, draft: Draft, outputs: dict[int, str]) -> tuple[Reference, ...]:
-        """Write inline reference bytes to the output store by their hash, so that the task stays small."""
-
-        async def keep(i: int, reference: DraftReference) -> Reference:
-            if i in outputs:
-                return Reference(kind=ReferenceKind.STORED, value=outputs[i])
-            digest = await asyncio.to_thread(lambda: hashlib.sha256(reference.data).hexdigest())
-            key = self._reference_key(digest)
-            await self._outputs.put(key, reference.data, mime_type="application/octet-stream")
-            return Reference(kind=ReferenceKind.STORED, value=key)
-
-        return tuple([await keep(i, r) for i, r in enumerate(draft.references)])
 
     async def get(self, task_id: str) -> Task:
         """The task as it stands. Raises InvalidRequest, TaskNotFound, StoreUnavailable."""
@@ -329,7 +297,3 @@ def _same_request(row: RequestIdRow, submission: Submission) -> None:
             metadata={"request_id": submission.draft.request_id},
             task_id=row.task_id,
         )
-
-
-def _wrong_output(place: int, name: str, description: str) -> Violation:
-    return Violation(field=f"reference_images[{place}].output.{name}", description=description)

@@ -1,8 +1,8 @@
 """Output bytes: the names they are kept under, and the store in a directory.
 
-A key is a relative path of plain segments. Three kinds are in use: outputs (`output_key`), which are
-served to whoever holds the unguessable name; reference images (`reference_key`), which are callers'
-own and never served; and a worker's notes beside the outputs of an attempt, never served either.
+A key is a relative path of plain segments. Outputs (`output_key`) are served to whoever holds a link to
+them. Never served are reference images (`reference_key`), which are callers' own, a worker's notes beside
+the outputs of an attempt, and the secret that links are signed with.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ STALE_TEMPORARY_S = 3600.0
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
-_OUTPUT_KEY = re.compile(r"[A-Za-z0-9_-]+/[0-9]+/[0-9]+-[A-Za-z0-9_-]{22}\.[a-z0-9]+")
+_OUTPUT_KEY = re.compile(r"[A-Za-z0-9_-]+/[0-9]+/[0-9]+-[A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{2})?\.[a-z0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSIONS = {media_type: extension for extension, media_type in reversed(MEDIA_TYPES.items())}
 _INCOMING = ".incoming"
 
 
 def output_key(task_id: str, attempt: int, index: int, extension: str) -> str:
-    """A new name for image `index` (0-based) of an attempt, with 128 bits nobody can guess.
+    """A new name for image `index` (0-based) of an attempt, with 144 bits nobody can guess.
 
     `extension` is one of MEDIA_TYPES, with or without its dot. Raises ValueError.
     """
-    key = f"{task_id}/{attempt}/{index}-{secrets.token_urlsafe(16)}.{extension.removeprefix('.')}"
+    key = f"{task_id}/{attempt}/{index}-{secrets.token_urlsafe(18)}.{extension.removeprefix('.')}"
     check_key(key)
     if not is_public(key):
         raise ValueError(f"no output can be named {task_id!r}/{attempt}/{index}, {extension!r}")
@@ -75,7 +75,7 @@ def reference_key(sha256: str) -> str:
 
 
 def is_public(key: str) -> bool:
-    """Whether HTTP may serve this key to whoever knows it: made by `output_key`, and nothing else."""
+    """Whether HTTP may serve this key at all: made by `output_key`, now or earlier, and nothing else."""
     return (
         len(key) <= MAX_KEY_CHARS
         and _OUTPUT_KEY.fullmatch(key) is not None

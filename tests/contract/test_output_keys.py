@@ -6,7 +6,14 @@ import re
 
 import pytest
 
-from server.store.outputs import MEDIA_TYPES, check_key, is_public, output_key, reference_key
+from server.store.output_links import LINK_SECRET, is_open
+from server.store.outputs import (
+    MEDIA_TYPES,
+    check_key,
+    is_public,
+    output_key,
+    reference_key,
+)
 from tests.contract.samples import new_id
 
 
@@ -14,10 +21,25 @@ from tests.contract.samples import new_id
 def test_an_output_has_a_name_that_tells_task_attempt_and_index(extension: str) -> None:
     task_id = new_id()
     key = output_key(task_id, 12, 3, extension)
-    pattern = rf"{task_id}/12/3-[A-Za-z0-9_-]{{22}}\.{extension.removeprefix('.')}"
-    assert re.fullmatch(pattern, key), "22 characters of base64 are 128 bits"
+    pattern = rf"{task_id}/12/3-[A-Za-z0-9_-]{{24}}\.{extension.removeprefix('.')}"
+    assert re.fullmatch(pattern, key), "24 characters of base64 are 144 bits"
     assert is_public(key)
+    assert not is_open(key), "its name alone is no link"
     check_key(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "opens"),
+    [
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-abcdefghijklmnopqrstuv.png", True),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-abcdefghijklmnopqrstuvwx.png", False),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-abcdefghijklmnopqrstuvw.png", False),
+        ("references/1/0-abcdefghijklmnopqrstuv.png", False),
+        (LINK_SECRET, False),
+    ],
+)
+def test_names_that_were_links_stay_links(key: str, opens: bool) -> None:
+    assert is_open(key) is opens
 
 
 def test_no_two_outputs_get_one_name() -> None:
@@ -63,6 +85,9 @@ def test_a_reference_is_named_by_nothing_else(digest: str) -> None:
     "key",
     [
         "",
+        LINK_SECRET,
+        f"{LINK_SECRET}.png",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-abcdefghijklmnopqrstuvw.png",
         "references/" + "0" * 64,
         "references/1/0-abcdefghijklmnopqrstuv.png",
         "01ARZ3NDEKTSV4RRFFQ69G5FAV/1/result.json",

@@ -11,6 +11,7 @@ import pytest
 from server.domain.errors import StoreUnavailable
 from server.ports import OutputStore, StoredObject
 from server.store import connect
+from server.store.output_links import link_secret
 from server.store.outputs import MEDIA_TYPES, output_key, reference_key
 from tests.contract.race import PATIENCE_S
 from tests.contract.samples import new_id
@@ -122,6 +123,16 @@ async def test_concurrent_puts_of_one_name_leave_one_whole(outputs_url: str) -> 
         found = await store.get(key)
         assert found is not None
         assert found.data in contents
+    for store in stores:
+        await store.aclose()
+
+
+async def test_all_processes_sign_links_with_one_secret(outputs_url: str) -> None:
+    stores = [await connect.open_outputs(outputs_url, timeout_s=PATIENCE_S) for _ in range(3)]
+    found = await asyncio.gather(*(link_secret(store) for store in stores))
+    assert len(set(found)) == 1
+    assert len(found[0]) == 32
+    assert await link_secret(stores[0]) == found[0], "for ever"
     for store in stores:
         await store.aclose()
 

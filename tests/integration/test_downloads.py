@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from server.downloads import MAX_REDIRECTS, Downloader, Reach, is_public, reach
 from server.ports import DownloadFailed
+from tests.waiting import until
 
 NAME = "images.example"
 NOWHERE = "3fff::1"
@@ -216,6 +218,30 @@ async def test_no_proxy_is_asked(inside: Listener, monkeypatch: pytest.MonkeyPat
     async with downloading(reach(allow_private=False)) as careful:
         await refused(careful, "https://127.0.0.1/a.png")
     assert inside.connections == 0
+
+
+async def test_a_name_server_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, hanging = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: Any, **__: Any) -> Any:
+        hanging.release()
+        answered.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    async with downloading(reach(allow_private=False)) as careful:
+        links = [f"https://h{n}.{NAME}/a.png" for n in range(50)]
+        downloads = [asyncio.create_task(careful.download(link, timeout_s=3)) for link in links]
+        try:
+            for _ in range(6):  # as many as a small machine's loop has threads
+                await until(lambda: hanging.acquire(blocking=False), within_s=2, what="a look-up")
+            async with asyncio.timeout(2):
+                assert await asyncio.to_thread(lambda: "done") == "done"
+            for download in downloads:
+                with pytest.raises(DownloadFailed):
+                    await download
+        finally:
+            answered.set()
 
 
 # --- redirects -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import signal
@@ -18,7 +19,10 @@ from server.ports import StoredObject
 from server.store import connect, s3
 from server.store.connect import S3Keys
 from server.store.s3 import S3OutputStore
+from tests.integration.api.requests import image, output
 from tests.s3_server import BUCKET, Keys, S3Server
+from tests.side_port import fetch
+from tests.stack import calling, running_stack
 
 KEY = "task/1/0-abcdefghijklmnopqrstuv.png"
 
@@ -210,3 +214,30 @@ async def test_debug_logs_hold_no_signature(
     written = capsys.readouterr().err
     assert "AWS4-HMAC-SHA256" not in written
     assert s3_keys.access_key_id not in written
+
+
+# --- the service on a bucket ---------------------------------------------------------------------------
+
+
+async def test_api_and_workers_share_a_bucket_that_callers_never_see(s3_server: S3Server) -> None:
+    """Keys by the settings; links lead to the api; an earlier image serves as a reference."""
+    settings = {
+        "OUTPUT_URL": s3_server.url(prefix="service"),
+        "AWS_ACCESS_KEY_ID": s3_server.keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3_server.keys.secret_access_key,
+    }
+    with running_stack(**settings) as stack:
+        api = stack.start("api")
+        stack.start("worker")
+        async with calling(api) as calls:
+            first = await calls.images.GenerateImage(image(), timeout=60)
+            second = await calls.images.GenerateImage(
+                image(reference_images=[output(first.task_id)]), timeout=60
+            )
+        for made in (first.images[0], second.images[0]):
+            assert made.url.startswith(f"http://localhost:{api.http_port}/outputs/")
+            served = await fetch(made.url)
+            assert hashlib.sha256(served.body).hexdigest() == made.sha256
+        assert first.images[0].sha256 != second.images[0].sha256
+        written = [log.read_text() for log in stack.directory.glob("*.log")]
+        assert not any(s3_server.keys.secret_access_key in log for log in written)

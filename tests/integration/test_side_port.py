@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.domain.errors import StoreUnavailable
 from server.health import Health
+from server.links import Links
 from server.metrics import CONTENT_TYPE, Metrics
 from server.side_port import SidePort
-from server.store.outputs import FilesystemOutputStore, is_public, output_key, reference_key
+from server.store.output_links import LINK_SECRET, link_secret, seconds_left
+from server.store.outputs import (
+    FilesystemOutputStore,
+    output_key,
+    reference_key,
+)
 from tests.faults import Faults, faulty
 
 HOST = "127.0.0.1"
+TASK_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+LIFETIME_S = 3600
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 SECRET = b"a caller's own picture"
 
@@ -38,6 +48,16 @@ class Answer:
 
 
 @dataclass(slots=True)
+class Clock:
+    """A wall clock that is set by hand."""
+
+    now_ms: int = 1_764_072_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@dataclass(slots=True)
 class Port:
     """A running side port and what is behind it."""
 
@@ -47,6 +67,8 @@ class Port:
     metrics: Metrics
     outputs: FilesystemOutputStore
     output_faults: Faults
+    links: Links
+    clock: Clock
 
     async def ask(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
         """Send the path exactly as it is: no client tidies it up first."""
@@ -70,9 +92,11 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     outputs, faults = faulty(real, lambda: StoreUnavailable("asleep"))
     health, metrics = Health(), Metrics(app="pictures", version="1.2.3", role="api", models=["canvas"])
     side = SidePort(health=health, metrics=metrics)
-    side.serve(outputs, is_public)
+    clock = Clock()
+    links = Links(base_url="/outputs/", secret=await link_secret(real), lifetime_s=LIFETIME_S, now_ms=clock)
+    side.serve(outputs, partial(seconds_left, links))
     number = await side.start(HOST, 0)
-    yield Port(number, side, health, metrics, real, faults)
+    yield Port(number, side, health, metrics, real, faults, links, clock)
     await side.stop()
     await real.aclose()
 
@@ -134,30 +158,37 @@ async def test_nothing_can_be_changed(port: Port, method: str) -> None:
 
 
 async def kept(port: Port, extension: str = "png", mime_type: str = "image/png") -> str:
-    """The key of a stored image."""
-    key = output_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 0, extension)
+    """The link, without a host, of a stored image."""
+    key = output_key(TASK_ID, 1, 0, extension)
     await port.outputs.put(key, PICTURE, mime_type=mime_type)
-    return key
+    return port.links.mint(key).url
+
+
+def key_of(link: str) -> str:
+    """The key that a link leads to."""
+    return link.removeprefix("/outputs/").partition("?")[0]
 
 
 @pytest.mark.parametrize(
     ("extension", "mime_type"), [("png", "image/png"), ("jpg", "image/jpeg"), ("webp", "image/webp")]
 )
-async def test_an_image_is_shown_and_cached_for_ever(port: Port, extension: str, mime_type: str) -> None:
-    key = await kept(port, extension, mime_type)
-    answer = await port.ask(f"/outputs/{key}")
+async def test_an_image_is_shown_and_cached_as_long_as_its_link_works(
+    port: Port, extension: str, mime_type: str
+) -> None:
+    link = await kept(port, extension, mime_type)
+    answer = await port.ask(link)
     assert (answer.status, answer.body) == (200, PICTURE)
     assert answer.headers["content-type"] == mime_type
     assert answer.headers["content-length"] == str(len(PICTURE))
     assert answer.headers["content-disposition"] == "inline"
-    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["cache-control"] == f"public, max-age={LIFETIME_S}, immutable"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["etag"] == f'"{key.split("/")[-1]}"'
+    assert answer.headers["etag"] == f'"{key_of(link).split("/")[-1]}"'
 
 
 async def test_the_head_of_an_image_has_no_body(port: Port) -> None:
-    key = await kept(port)
-    whole, head = await port.ask(f"/outputs/{key}"), await port.ask(f"/outputs/{key}", method="HEAD")
+    link = await kept(port)
+    whole, head = await port.ask(link), await port.ask(link, method="HEAD")
     assert (head.status, head.body) == (200, b"")
     same = ("content-type", "content-length", "etag", "cache-control")
     assert [head.headers[name] for name in same] == [whole.headers[name] for name in same]
@@ -166,9 +197,9 @@ async def test_the_head_of_an_image_has_no_body(port: Port) -> None:
 @pytest.mark.parametrize("form", ["{etag}", "W/{etag}", '"other", {etag}', "*"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_what_a_cache_has_already_is_not_sent_again(port: Port, form: str, method: str) -> None:
-    key = await kept(port)
-    etag = (await port.ask(f"/outputs/{key}")).headers["etag"]
-    answer = await port.ask(f"/outputs/{key}", method=method, If_None_Match=form.format(etag=etag))
+    link = await kept(port)
+    etag = (await port.ask(link)).headers["etag"]
+    answer = await port.ask(link, method=method, If_None_Match=form.format(etag=etag))
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers["etag"] == etag
     assert "immutable" in answer.headers["cache-control"]
@@ -176,27 +207,71 @@ async def test_what_a_cache_has_already_is_not_sent_again(port: Port, form: str,
 
 @pytest.mark.parametrize("tag", ['"other"', 'W/"other"', "no tag at all", '""'])
 async def test_what_a_cache_has_not_is_sent(port: Port, tag: str) -> None:
-    key = await kept(port)
-    answer = await port.ask(f"/outputs/{key}", If_None_Match=tag)
+    link = await kept(port)
+    answer = await port.ask(link, If_None_Match=tag)
     assert (answer.status, answer.body) == (200, PICTURE)
 
 
 async def test_a_removed_image_is_gone_for_caches_too(port: Port) -> None:
-    key = output_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 0, "png")
+    key = output_key(TASK_ID, 1, 0, "png")
     for headers in ({}, {"If_None_Match": f'"{key.split("/")[-1]}"'}):
-        assert (await port.ask(f"/outputs/{key}", **headers)).status == 404
+        assert (await port.ask(port.links.mint(key).url, **headers)).status == 404
 
 
 async def test_a_store_that_is_away_is_no_missing_image(port: Port) -> None:
-    key = await kept(port)
+    link = await kept(port)
     port.output_faults.away = True
-    answer = await port.ask(f"/outputs/{key}")
+    answer = await port.ask(link)
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0
     assert b"asleep" not in answer.body
     assert "immutable" not in answer.headers.get("cache-control", "")
     port.output_faults.wake()
-    assert (await port.ask(f"/outputs/{key}")).status == 200
+    assert (await port.ask(link)).status == 200
+
+
+# --- how long it is served ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_link_works_until_its_end_and_not_after(port: Port, method: str) -> None:
+    link = await kept(port)
+    etag = (await port.ask(link)).headers["etag"]
+    port.clock.now_ms += LIFETIME_S * 1000 - 1500
+    answer = await port.ask(link, method=method)
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "public, max-age=1, immutable", "no cache outlives the link"
+    port.clock.now_ms += 1500
+    for headers in ({}, {"If_None_Match": etag}):
+        ended = await port.ask(link, method=method, **headers)
+        assert ended.status == 410
+        assert PICTURE not in ended.body
+        assert "immutable" not in ended.headers.get("cache-control", "")
+    renewed = port.links.mint(key_of(link)).url
+    assert (await port.ask(renewed)).body == PICTURE
+
+
+async def test_without_its_signature_or_with_another_images_a_link_is_none(port: Port) -> None:
+    link, other = await kept(port), await kept(port)
+    path, query = link.split("?")
+    wrong = ["", "?", "?signature=", f"?Signature={query.partition('=')[2]}", f"?{other.split('?')[1]}"]
+    for changed in [*wrong, f"?{query[:-1]}", f"?{query.replace('.', '%2E.')}", "?signature=%ff%fe.%ff"]:
+        answer = await port.ask(path + changed)
+        assert (answer.status, PICTURE in answer.body) == (404, False), changed
+
+
+async def test_a_name_that_was_given_out_as_a_link_stays_one(port: Port) -> None:
+    """From before links had an end: nothing that was promised breaks."""
+    key = f"{TASK_ID}/1/0-abcdefghijklmnopqrstuv.png"
+    await port.outputs.put(key, PICTURE, mime_type="image/png")
+    port.clock.now_ms += 10 * LIFETIME_S * 1000
+    answer = await port.ask(f"/outputs/{key}")
+    assert (answer.status, answer.body) == (200, PICTURE)
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    new = port.links.mint(key).url
+    assert (await port.ask(new)).body == PICTURE
+    port.clock.now_ms += 2 * LIFETIME_S * 1000
+    assert (await port.ask(new)).status == 410, "a link that tells its end keeps to it"
 
 
 # --- what is not served ------------------------------------------------------------------------------
@@ -209,9 +284,10 @@ async def test_what_is_not_public_looks_like_nothing(port: Port, tmp_path: Path)
     notes = "01ARZ3NDEKTSV4RRFFQ69G5FAV/1/result.json"
     await port.outputs.put(notes, SECRET, mime_type="application/json")
     (tmp_path / "secret.png").write_bytes(SECRET)
-    public = await kept(port)
+    public = key_of(await kept(port))
     task, attempt, name = public.split("/")
     paths = [
+        LINK_SECRET,
         reference,
         f"{reference}.png",
         reference.replace("/", "%2f"),
@@ -243,9 +319,11 @@ async def test_what_is_not_public_looks_like_nothing(port: Port, tmp_path: Path)
         "猫",
     ]
     for path in paths:
-        answer = await port.ask(f"/outputs/{path}")
-        assert answer.status in (400, 404), path
-        assert SECRET not in answer.body, path
+        signature = port.links.mint(unquote(path, errors="replace")).url.partition("?")[2]
+        for asked in (path, f"{path}?{signature}"):  # nobody has such a link; it would not help
+            answer = await port.ask(f"/outputs/{asked}")
+            assert answer.status in (400, 404), asked
+            assert SECRET not in answer.body, asked
 
 
 @pytest.mark.parametrize("path", ["/outputs/../secret.png", "/../secret.png", "/outputs/..//../secret.png"])
@@ -257,11 +335,11 @@ async def test_a_path_that_leaves_outputs_finds_nothing(port: Port, tmp_path: Pa
 
 
 async def test_a_guessed_name_is_not_found(port: Port) -> None:
-    key = await kept(port)
-    head, tail = key[:-6], key[-6:]
+    path, query = (await kept(port)).split("?")
+    head, tail = path[:-6], path[-6:]
     other = "A" if tail[0] != "A" else "B"
-    assert (await port.ask(f"/outputs/{head}{other}{tail[1:]}")).status == 404
-    assert (await port.ask(f"/outputs/{key.swapcase()}")).status == 404
+    assert (await port.ask(f"{head}{other}{tail[1:]}?{query}")).status == 404
+    assert (await port.ask(f"/outputs/{path.removeprefix('/outputs/').swapcase()}?{query}")).status == 404
 
 
 # --- start and stop ----------------------------------------------------------------------------------
@@ -269,12 +347,12 @@ async def test_a_guessed_name_is_not_found(port: Port) -> None:
 
 async def test_a_port_without_outputs_serves_none(port: Port) -> None:
     """A worker's."""
-    key = await kept(port)
+    link = await kept(port)
     side = SidePort(health=port.health, metrics=port.metrics)
-    worker = Port(await side.start(HOST, 0), side, port.health, port.metrics, port.outputs, Faults())
+    worker = replace(port, number=await side.start(HOST, 0), side=side)
     try:
         assert (await worker.ask("/health")).status == 200
-        assert (await worker.ask(f"/outputs/{key}")).status == 404
+        assert (await worker.ask(link)).status == 404
     finally:
         await side.stop()
 

@@ -39,20 +39,40 @@ def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
 def exactly(size_bytes: int) -> GenerateImageRequest:
     """A valid request of this size on the wire, 31 to 40 MiB, but for that size."""
     request = image(reference_images=[data(10 * MIB)] * 3)
-    filling = request.reference_images.add(data=bytes(1))
+    filling = request.reference_images.add(data=padded(MIB))
     while gap := size_bytes - request.ByteSize():
-        filling.data = bytes(len(filling.data) + gap)
+        filling.data = padded(len(filling.data) + gap)
     return request
 
 
 def data(size_bytes: int) -> ImageSource:
-    """An inline reference of so many bytes."""
-    return ImageSource(data=bytes(size_bytes))
+    """An inline reference of so many bytes; a picture from SMALLEST_BYTES on."""
+    return ImageSource(data=padded(size_bytes))
+
+
+def padded(size_bytes: int) -> bytes:
+    """A small picture made this long: readers of PNG ignore what comes behind its end."""
+    return (_SMALLEST + bytes(max(0, size_bytes - SMALLEST_BYTES)))[:size_bytes]
+
+
+def damaged() -> bytes:
+    """A picture that breaks off: its head is right, so that only who decodes it finds out."""
+    return grain(64)[:-1_000]
 
 
 def output(task_id: str, index: int = 0) -> ImageSource:
     """A reference to an earlier task's picture."""
     return ImageSource(output=OutputRef(task_id=task_id, index=index))
+
+
+def link(url: str) -> ImageSource:
+    """A reference by link."""
+    return ImageSource(url=url)
+
+
+def picture(width_px: int, height_px: int) -> ImageSource:
+    """An inline reference of one colour."""
+    return ImageSource(data=flat(width_px, height_px))
 
 
 def options(**fields: Any) -> TaskOptions:
@@ -76,3 +96,15 @@ def grain(side_px: int) -> bytes:
     file = io.BytesIO()
     Picture.frombytes("RGB", (side_px, side_px), raw).save(file, "PNG")
     return file.getvalue()
+
+
+def flat(width_px: int, height_px: int) -> bytes:
+    """A PNG of one colour."""
+    file = io.BytesIO()
+    Picture.new("L", (width_px, height_px)).save(file, "PNG")
+    return file.getvalue()
+
+
+_SMALLEST = flat(15, 15)
+SMALLEST_BYTES = len(_SMALLEST)
+"""Of the smallest picture that may be a reference."""

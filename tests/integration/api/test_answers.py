@@ -19,7 +19,7 @@ from task.v1.image_pb2 import Image
 from task.v1.task_service_pb2 import TASK_VIEW_BASIC, TASK_VIEW_FULL, GetTaskRequest, WaitTaskRequest
 
 from tests.integration.api.refusals import refusal_of, refusal_of_stream
-from tests.integration.api.requests import MIB, grain, image, output, sequence
+from tests.integration.api.requests import MIB, damaged, grain, image, output, sequence
 from tests.stack import Calls
 
 pytestmark = pytest.mark.xdist_group("api-working")
@@ -222,7 +222,7 @@ async def test_a_repeat_of_an_ended_request_gets_the_first_answer(worked: Calls)
 
 
 async def test_a_failed_task_is_an_error_with_its_id_and_can_be_read(worked: Calls) -> None:
-    request = image(reference_images=[ImageSource(data=b"no image at all")], request_id="no image")
+    request = image(reference_images=[ImageSource(data=damaged())], request_id="no image")
     refusal = await refusal_of(worked.images.GenerateImage(request))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "REFERENCE_UNAVAILABLE")
     task_id = refusal.trailers["task-id"]
@@ -237,7 +237,7 @@ async def test_a_failed_task_is_an_error_with_its_id_and_can_be_read(worked: Cal
 
 
 async def test_a_failed_sequence_ends_its_stream_with_the_task_and_its_error(worked: Calls) -> None:
-    request = sequence(reference_images=[ImageSource(data=b"no image at all")], max_images=2)
+    request = sequence(reference_images=[ImageSource(data=damaged())], max_images=2)
     seen: list[str | None] = []
 
     async def events() -> AsyncIterator[str | None]:

@@ -18,8 +18,10 @@ from tests.integration.api.requests import (
     data,
     image,
     labels,
+    link,
     options,
     output,
+    picture,
     sequence,
     ttl,
 )
@@ -81,6 +83,14 @@ INVALID: list[tuple[SubmitRequest, str, str]] = [
     (image(reference_images=[data(8), data(0)]),    "reference_images[1].data",            "10,485,760"),
     (image(reference_images=[data(10 * MIB + 1)]),  "reference_images[0].data",            "10,485,760"),
     (image(reference_images=[ImageSource()]),       "reference_images[0]",                 "`data`"),
+    (image(reference_images=[picture(14, 64)]),     "reference_images[0].data",            "at least 15"),
+    (image(reference_images=[picture(16, 257)]),    "reference_images[0].data",            "16 times"),
+    (image(reference_images=[picture(6_001, 6_000)]), "reference_images[0].data",          "36,000,000"),
+    (image(reference_images=[ImageSource(data=b"no image at all")]), "reference_images[0].data", "PNG, JPEG"),
+    (image(reference_images=[link("")]),            "reference_images[0].url",             "4,096"),
+    (image(reference_images=[link("https://h/" + "x" * 4_087)]), "reference_images[0].url", "4,096"),
+    (image(reference_images=[link("http://h/a.png")]), "reference_images[0].url",          "https://"),
+    (image(reference_images=[link("https://127.0.0.1/a.png")]), "reference_images[0].url", "`data`"),
     (image(reference_images=[output("")]),          "reference_images[0].output.task_id",  "128"),
     (image(reference_images=[output("t" * 129)]),   "reference_images[0].output.task_id",  "128"),
     (image(reference_images=[output("t", -1)]),     "reference_images[0].output.index",    "0 to 14"),
@@ -198,7 +208,7 @@ async def test_an_unknown_model_does_not_hide_what_is_wrong_besides(calls: Calls
 async def test_a_reference_to_an_output_that_is_not_there(queueing: Deployment, calls: Calls) -> None:
     pending = (await calls.images.GenerateImageAsync(image())).task_id
     before = await queueing.settled()
-    request = image(reference_images=[output(NOBODYS), data(8), output(pending, 3), output("\0.猫")])
+    request = image(reference_images=[output(NOBODYS), data(1_000), output(pending, 3), output("\0.猫")])
     wanted = {
         "reference_images[0].output.task_id": NOBODYS,
         "reference_images[2].output.index": pending,

@@ -8,7 +8,7 @@ from image.v1.image_source_pb2 import ImageSource
 from task.v1.task_service_pb2 import GetTaskRequest
 
 from tests.integration.api.refusals import Refusal, refusal_of
-from tests.integration.api.requests import grain, image, ttl
+from tests.integration.api.requests import damaged, grain, image, ttl
 from tests.integration.api.synchronous import DEADLINE_S
 from tests.stack import Calls
 
@@ -69,7 +69,7 @@ async def test_task_expired_names_the_ttl(calls: Calls) -> None:
 
 @pytest.mark.xdist_group("api-working")
 async def test_reference_unavailable_names_the_field(worked: Calls) -> None:
-    sources = [ImageSource(data=grain(64)), ImageSource(data=b"no image at all")]
+    sources = [ImageSource(data=grain(64)), ImageSource(data=damaged())]
     refusal = await refusal_of(worked.images.GenerateImage(image(reference_images=sources)))
     assert refusal.metadata["field"] in {"reference_images[1]", "reference_images[1].data"}
     assert_metadata(refusal, "REFERENCE_UNAVAILABLE", {"field": refusal.metadata["field"]})

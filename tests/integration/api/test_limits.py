@@ -12,9 +12,11 @@ from tests.integration.api.refusals import CALL_TIMEOUT_S
 from tests.integration.api.requests import (
     DAY_S,
     MIB,
+    SMALLEST_BYTES,
     SubmitRequest,
     data,
     exactly,
+    flat,
     image,
     options,
     sequence,
@@ -32,8 +34,9 @@ ALLOWED: dict[str, SubmitRequest] = {
     "user_id 128": image(user_id="猫" * 128),
     "16 labels of 63/63": image(options=options(labels={f"{i:063}": "v" * 63 for i in range(16)})),
     "label value empty": image(options=options(labels={"a": ""})),
-    "14 references": image(reference_images=[data(8)] * 14),
-    "reference 1 byte": image(reference_images=[ImageSource(data=b"x")]),
+    "14 references": image(reference_images=[data(SMALLEST_BYTES)] * 14),
+    "reference 15 x 240": image(reference_images=[ImageSource(data=flat(15, 240))]),
+    "reference 36 megapixels": image(reference_images=[ImageSource(data=flat(6_000, 6_000))]),
     "reference 10 MiB": image(reference_images=[data(10 * MIB)]),
     "request 32 MiB": exactly(32 * MIB),
     "size with blanks": image(size=" 2k "),
@@ -53,8 +56,8 @@ ALLOWED: dict[str, SubmitRequest] = {
     "max_paid_attempts 10": image(options=options(max_paid_attempts=10)),
     "1 image": sequence(max_images=1),
     "15 images": sequence(max_images=15),
-    "14 references + 1 image": sequence(max_images=1, reference_images=[data(8)] * 14),
-    "11 references + 4 by default": sequence(reference_images=[data(8)] * 11),
+    "14 references + 1 image": sequence(max_images=1, reference_images=[data(SMALLEST_BYTES)] * 14),
+    "11 references + 4 by default": sequence(reference_images=[data(SMALLEST_BYTES)] * 11),
 }
 
 

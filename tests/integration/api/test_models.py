@@ -177,7 +177,7 @@ async def tried(calls: Calls, request: GenerateImageRequest) -> Refusal | None:
 
 def valid(model: Model) -> GenerateImageRequest:
     """A request that sets nothing which the model may lack."""
-    references = [data(8)] * model.limits.min_reference_images
+    references = [data(1_000)] * model.limits.min_reference_images
     return image(model=model.id, size="", reference_images=references)
 
 
@@ -219,7 +219,7 @@ async def test_requests_meet_what_is_told(production: Calls, model_id: str) -> N
     for references in {limits.min_reference_images - 1, limits.max_reference_images + 1} & set(range(15)):
         request = valid(model)
         del request.reference_images[:]
-        request.reference_images.extend([data(8)] * references)
+        request.reference_images.extend([data(1_000)] * references)
         refusal = await tried(production, request)
         assert refusal is not None
         assert_invalid(refusal, {"reference_images": model_id})
@@ -234,7 +234,7 @@ async def test_everything_that_a_model_lacks_is_told_at_once(production: Calls) 
         quality="hd",
         output_format=OUTPUT_FORMAT_WEBP,
         max_images=9,
-        reference_images=[data(8)] * 7,
+        reference_images=[data(1_000)] * 7,
     )
     refusal = await refusal_of(production.images.GenerateSequentialImagesAsync(request, timeout=10))
     assert_invalid(

@@ -64,7 +64,7 @@ async def test_a_cancelled_call_leaves_its_task_alive() -> None:
 async def test_a_submit_whose_answer_was_lost_is_found_by_its_repeat(
     queueing: Deployment, calls: Calls
 ) -> None:
-    request = image(request_id="answer lost", reference_images=[data(8)])
+    request = image(request_id="answer lost", reference_images=[data(1_000)])
     before = await queueing.settled()
     async with relaying(queueing.api.grpc_port) as relay, grpc.aio.insecure_channel(relay.target) as channel:
         await channel.channel_ready()
@@ -101,7 +101,9 @@ async def test_a_submit_that_was_cut_in_its_middle_leaves_nothing(queueing: Depl
 async def test_submits_whose_client_vanishes_are_kept_whole_or_not_at_all(
     queueing: Deployment, calls: Calls
 ) -> None:
-    requests = [image(request_id=f"vanish {n}", seed=n, reference_images=[data(n + 1)]) for n in range(60)]
+    requests = [
+        image(request_id=f"vanish {n}", seed=n, reference_images=[data(1_000 + n)]) for n in range(60)
+    ]
     before = await queueing.settled()
     async with relaying(queueing.api.grpc_port) as relay, grpc.aio.insecure_channel(relay.target) as channel:
         await channel.channel_ready()

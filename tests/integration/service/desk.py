@@ -10,15 +10,18 @@ from pathlib import Path
 
 from server.domain.admission import Defaults, Draft
 from server.domain.errors import StoreUnavailable
+from server.domain.request import MAX_REFERENCE_BYTES
 from server.domain.routing import Routing
 from server.domain.task import LiveTask, Task
+from server.downloads import Downloader, reach
 from server.metrics import Metrics
-from server.ports import OutputStore, QueueUnavailable, TaskEvents, TaskStore, now_ms
+from server.ports import Downloads, OutputStore, QueueUnavailable, TaskEvents, TaskStore, now_ms
 from server.providers.catalogue import load_catalogue
 from server.queue.events import RedisTaskEvents
 from server.queue.task_queue import RedisTaskQueue
 from server.service.cancels import Cancels
 from server.service.line import Line
+from server.service.references import References
 from server.service.tasks import Submission, TaskService
 from server.service.waits import Waits
 from server.store.outputs import FilesystemOutputStore, reference_key
@@ -54,6 +57,7 @@ class Desk:
         outputs: FilesystemOutputStore,
         queue: RedisTaskQueue,
         events: TaskEvents,
+        downloads: Downloads,
         queue_max_depth: int,
     ) -> None:
         self.store: TaskStore
@@ -72,7 +76,12 @@ class Desk:
         self.waits = Waits(store=self.store, events=events, metrics=self.metrics)
         self.tasks = TaskService(
             store=self.store,
-            outputs=self.outputs,
+            references=References(
+                store=self.store,
+                outputs=self.outputs,
+                downloads=downloads,
+                reference_key=reference_key,
+            ),
             line=self.line,
             waits=self.waits,
             catalogue=self.catalogue,
@@ -80,7 +89,6 @@ class Desk:
             defaults=Defaults(model="local-canvas", size="2K", max_paid_attempts=2),
             metrics=self.metrics,
             queue_max_depth=queue_max_depth,
-            reference_key=reference_key,
             now_ms=self._now_ms,
         )
         self.cancels = Cancels(
@@ -143,6 +151,8 @@ async def open_desk(
         stack.push_async_callback(store.aclose)
         outputs = await FilesystemOutputStore.open(directory / "outputs")
         stack.push_async_callback(outputs.aclose)
+        downloads = Downloader(reach(allow_private=True), max_bytes=MAX_REFERENCE_BYTES)
+        stack.push_async_callback(downloads.aclose)
         queue = RedisTaskQueue(redis_url, prefix=prefix, timeout_s=PATIENCE_S)
         stack.push_async_callback(queue.aclose)
         yield Desk(
@@ -150,5 +160,6 @@ async def open_desk(
             outputs=outputs,
             queue=queue,
             events=events or RedisTaskEvents(redis_url, prefix=prefix),
+            downloads=downloads,
             queue_max_depth=queue_max_depth,
         )

@@ -24,11 +24,12 @@ from server.domain.task import Priority, Task, TaskState
 from server.domain.writes import with_images
 from server.ports import Entry, Lane, Pool, now_ms
 from server.store.outputs import reference_key
+from tests.integration.api.requests import flat
 from tests.integration.service.desk import Desk, open_desk
 from tests.unit.domain.tasks import image
 from tests.waiting import until, until_async
 
-PICTURE = DraftReference(kind="data", data=b"picture")
+PICTURE = DraftReference(kind="data", data=flat(64, 64))
 POOL = Pool(code="lo", lanes=(Lane(name="local", limit=100),))
 
 
@@ -193,9 +194,9 @@ async def test_bytes_are_kept_before_the_task(desk: Desk) -> None:
     desk.store_faults.failing.add("insert")
     with pytest.raises(StoreUnavailable):
         await desk.submit(references=(PICTURE,))
-    stored = await desk.outputs.get(key_of(b"picture"))
+    stored = await desk.outputs.get(key_of(flat(64, 64)))
     assert stored is not None
-    assert stored.data == b"picture"
+    assert stored.data == PICTURE.data
 
 
 async def test_without_the_output_store_nothing_is_accepted(desk: Desk) -> None:
@@ -236,8 +237,8 @@ async def with_image(desk: Desk, *, caller: str = "ann") -> Task:
 async def test_references_keep_their_order(desk: Desk) -> None:
     earlier = await with_image(desk)
     output = DraftReference(kind="output", task_id=earlier.id, index=0)
-    task = await desk.submit(references=(PICTURE, output, replace(PICTURE, data=b"other"), PICTURE))
-    keys = [key_of(b"picture"), image().key, key_of(b"other"), key_of(b"picture")]
+    task = await desk.submit(references=(PICTURE, output, replace(PICTURE, data=flat(32, 64)), PICTURE))
+    keys = [key_of(flat(64, 64)), image().key, key_of(flat(32, 64)), key_of(flat(64, 64))]
     assert task.request.references == tuple(Reference(kind=ReferenceKind.STORED, value=key) for key in keys)
     assert await desk.store.get(task.id) == task
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.domain.admission import Draft, DraftReference, check_task_id
 from server.domain.errors import InvalidRequest, ModelNotFound, ProviderNotConfigured, ServiceError, Violation
-from server.domain.request import MAX_REFERENCE_BYTES, OutputFormat
+from server.domain.request import MAX_LINK_CHARS, MAX_REFERENCE_BYTES, OutputFormat
 from tests.unit.domain.drafts import BYTES, DEFAULTS, GOOD, OUTPUT, admitted, draft
 
 
@@ -38,6 +38,7 @@ INSIDE: dict[str, Draft] = {
     "most labels": draft(labels={f"{i:02}" + "k" * 61: "v" * 63 for i in range(16)}),
     "empty label value": draft(labels={"k": ""}),
     "most references": draft(references=(BYTES,) * 14),
+    "longest link": draft(references=(DraftReference(kind="url", url="c" * MAX_LINK_CHARS),)),
     "largest reference": draft(references=(DraftReference(kind="data", data=bytes(MAX_REFERENCE_BYTES)),)),
     "last output": draft(references=(replace(OUTPUT, index=14),)),
     "fewest images": draft(sequence=True, max_images=1),
@@ -119,9 +120,9 @@ OUTSIDE: dict[str, tuple[Draft, str, str]] = {
         "is 15; allowed: 0 to 14",
     ),
     "reference by link": (
-        draft(references=(DraftReference(kind="url", url="http://example.com/cat.png"),)),
+        draft(references=(DraftReference(kind="url", url="https://example.com/" + "c" * MAX_LINK_CHARS),)),
         "reference_images[0].url",
-        "no provider here reads links",
+        "must have 1 to 4,096 characters",
     ),
     "reference to nothing": (draft(references=(DraftReference(),)), "reference_images[0]", "must be set"),
     "negative images": (draft(sequence=True, max_images=-1), "max_images", "is -1; allowed: 1 to 15, or 0"),

@@ -1,0 +1,148 @@
+"""Reference images: whatever way a request names them, they are kept before its task is.
+
+A link is read here, once, at acceptance, and not by workers: so a retry, a take-over or another route sees
+the same picture, its caller hears of a wrong link at once, and a link may be short-lived. What that costs is
+bounded: all links of a request share one time, and a process reads few at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+
+from PIL import Image, UnidentifiedImageError
+
+from server.domain import references as limits
+from server.domain.admission import Draft
+from server.domain.errors import InvalidRequest, Violation
+from server.domain.request import MAX_REFERENCE_PIXELS, Reference, ReferenceKind
+from server.ports import DownloadFailed, Downloads, OutputStore, TaskStore
+
+LINKS_S = 10.0
+"""The most that the links of one request may take."""
+READ_AT_ONCE = 16
+"""Links that a process reads at the same time, of at most 10 MiB each."""
+_ADVICE = "send a link that works now, or the picture as `data`"
+_NO_PICTURE = f"is no picture; allowed: {', '.join(limits.FORMATS)}"
+
+
+class References:
+    """Checks the references of requests, and keeps their bytes in the output store by their hash."""
+
+    def __init__(
+        self,
+        *,
+        store: TaskStore,
+        outputs: OutputStore,
+        downloads: Downloads,
+        reference_key: Callable[[str], str],
+    ) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._downloads = downloads
+        self._reference_key = reference_key
+        self._room = asyncio.Semaphore(READ_AT_ONCE)
+
+    async def check(self, draft: Draft, caller: str) -> Mapping[int, str]:
+        """Look at all references but links. The output-store keys of earlier outputs, by place.
+
+        Raises InvalidRequest with every violation.
+        """
+        wanted = {r.task_id for r in draft.references if r.kind == "output"}
+        tasks = await self._store.get_many(sorted(wanted)) if wanted else {}
+        keys: dict[int, str] = {}
+        wrong: list[Violation] = []
+        for i, reference in enumerate(draft.references):
+            if reference.kind == "data":
+                if description := await asyncio.to_thread(_fault, reference.data):
+                    wrong.append(_wrong(i, "data", description))
+            elif reference.kind == "output":
+                task = tasks.get(reference.task_id)
+                image = task.images.get(reference.index) if task is not None else None
+                if task is None or task.caller != caller:  # another caller's looks like none
+                    wrong.append(_wrong(i, "output.task_id", f"there is no task {reference.task_id!r}"))
+                elif image is None:
+                    wrong.append(_wrong(i, "output.index", f"task {task.id} has no image {reference.index}"))
+                elif description := limits.fault(
+                    size_bytes=image.size_bytes, width_px=image.width_px, height_px=image.height_px
+                ):
+                    wrong.append(_wrong(i, "output", description))
+                else:
+                    keys[i] = image.key
+        if wrong:
+            raise InvalidRequest(wrong)
+        return keys
+
+    async def keep(
+        self, draft: Draft, earlier: Mapping[int, str], *, links_timeout_s: float
+    ) -> tuple[Reference, ...]:
+        """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave.
+
+        Raises InvalidRequest with every link that gave no picture, StoreUnavailable.
+        """
+        read = await self._read_links(draft, links_timeout_s)
+        kept: list[Reference] = []
+        for i, reference in enumerate(draft.references):
+            key = earlier.get(i) or read.get(i) or await self._keep(reference.data)
+            kept.append(Reference(kind=ReferenceKind.STORED, value=key))
+        return tuple(kept)
+
+    async def _read_links(self, draft: Draft, timeout_s: float) -> Mapping[int, str]:
+        """The keys of what lay behind the links, by place."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = [
+                    group.create_task(self._read(draft.references[i].url, deadline), name="reference")
+                    for i in places
+                ]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        found = {i: task.result() for i, task in zip(places, reading, strict=True)}
+        wrong = [_wrong(i, "url", fault) for i, (_, fault) in found.items() if fault]
+        if wrong:
+            raise InvalidRequest(wrong)
+        return {i: key for i, (key, _) in found.items()}
+
+    async def _read(self, url: str, deadline: float) -> tuple[str, str]:
+        """The key under which the picture behind the link is kept now, or what is wrong with the link."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._room.acquire()
+        except TimeoutError:
+            return "", f"was not reached in time: too many links are being read; {_ADVICE}"
+        try:
+            left_s = deadline - asyncio.get_running_loop().time()
+            data = await self._downloads.download(url, timeout_s=left_s)
+            fault = await asyncio.to_thread(_fault, data)
+            return ("", f"leads to what {fault}") if fault else (await self._keep(data), "")
+        except DownloadFailed as error:
+            return "", f"{error.what}; {_ADVICE}"
+        finally:
+            self._room.release()
+
+    async def _keep(self, data: bytes) -> str:
+        """Keep the bytes; the key they are kept under."""
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        key = self._reference_key(digest)
+        await self._outputs.put(key, data, mime_type="application/octet-stream")
+        return key
+
+
+def _fault(data: bytes) -> str | None:
+    """What is wrong with a picture, by its head; whether the rest decodes is its reader's to say."""
+    try:
+        with Image.open(io.BytesIO(data), formats=limits.FORMATS) as picture:
+            width, height = picture.size
+    except Image.DecompressionBombError:
+        return f"has too many pixels; allowed: at most {MAX_REFERENCE_PIXELS:,} in all"
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return _NO_PICTURE
+    return limits.fault(size_bytes=len(data), width_px=width, height_px=height)
+
+
+def _wrong(place: int, name: str, description: str) -> Violation:
+    return Violation(field=f"reference_images[{place}].{name}", description=description)

@@ -226,9 +226,8 @@ class Attempt:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
             self._images[image.index] = image
             if task.images_wanted > 1:  # callers see an image of a sequence at once
-                write = attempt_writes.add_image(task, image, tools.now_ms())
-                await self._write_own(write)
-                count_cost(tools.metrics, task, write)
+                await self._write_own(attempt_writes.add_image(task, image, tools.now_ms()))
+                count_cost(tools.metrics, task, [image])
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:

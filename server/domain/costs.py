@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from server.domain.errors import Reason
 from server.domain.money import Cost
-from server.domain.purchases import covered
+from server.domain.purchases import named
 from server.domain.task import CallState, Task
 
 
@@ -34,8 +34,8 @@ def _came(task: Task) -> Collection[int]:
         if error.reason is Reason.OUTPUT_FETCH_FAILED:
             came.add(index)
     if task.error is not None and task.error.reason is Reason.OUTPUT_FETCH_FAILED:
-        receipts = [c for a in task.attempts.values() for c in a.calls.values() if c.receipt]
-        came.update(i for i in task.missing_images if any(i in covered(task, call) for call in receipts))
+        calls = [call for attempt in task.attempts.values() for call in attempt.calls.values()]
+        came.update(i for i in task.missing_images if any(i in named(task, call) for call in calls))
     return came
 
 

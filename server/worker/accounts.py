@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from server.domain import costs
@@ -26,11 +27,16 @@ def count_calls(metrics: Metrics, task: Task, write: Write) -> None:
         metrics.paid_calls.labels(attempt.provider, end).inc()
 
 
-def count_cost(metrics: Metrics, task: Task, write: Write) -> None:
-    """Count what the pictures cost that this write has brought into the task."""
-    fresh = {image.index: image for image in write.set.values() if isinstance(image, StoredImage)}
-    payers = costs.payers(replace(task, images=fresh))
-    for index in fresh:
+def images_in(write: Write) -> list[StoredImage]:
+    """The pictures that the write brings into its task."""
+    return [value for value in write.set.values() if isinstance(value, StoredImage)]
+
+
+def count_cost(metrics: Metrics, task: Task, fresh: Iterable[StoredImage]) -> None:
+    """Count what these pictures cost, which a write that took place has brought into the task."""
+    images = {image.index: image for image in fresh}
+    payers = costs.payers(replace(task, images=images))
+    for index in images:
         attempt = task.attempts.get(payers.get(index, 0))
         if attempt is not None and attempt.price is not None:
             labels = (attempt.provider, task.model, attempt.price.currency)

@@ -210,9 +210,9 @@ class Attempt:
             if self._provider.paid:
                 await keep_result(tools.outputs, tools.result_key(task.id, task.attempt, image.index), image)
             several = task.images_wanted > 1  # callers see an image of a sequence at once
-            write = await self._record.add_image(image, tools.now_ms(), shown=several)
-            if write is not None:
-                count_cost(tools.metrics, task, write)
+            await self._record.add_image(image, tools.now_ms(), shown=several)
+            if several:
+                count_cost(tools.metrics, self.task, [image])
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:

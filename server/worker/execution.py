@@ -22,7 +22,7 @@ from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
 from server.providers.contract import Provider
-from server.worker.accounts import count_calls, count_cost
+from server.worker.accounts import count_calls, count_cost, images_in
 from server.worker.attempt import Attempt, Budget, End, Tools
 from server.worker.cancel import Cancel, CancelAsked
 from server.worker.failures import reference_gone
@@ -172,7 +172,7 @@ class Execution:
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
-        count_cost(self._metrics, task, write)
+        count_cost(self._metrics, task, images_in(write))
         return True
 
     async def _make(self, attempt: Attempt, holder: Holder) -> None:
@@ -234,7 +234,7 @@ class Execution:
             return False
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
-        count_cost(self._metrics, task, write)
+        count_cost(self._metrics, task, images_in(write))
         await self._over(task, write, worker)
         return True
 
@@ -242,7 +242,7 @@ class Execution:
         """The attempt's end is in the store: tell the queue."""
         count_calls(self._metrics, task, end.write)
         if task.images_wanted == 1:  # those of a sequence were counted as they came
-            count_cost(self._metrics, task, end.write)
+            count_cost(self._metrics, task, images_in(end.write))
         if end.delay_ms is None:
             await self._over(task, end.write, worker)
         else:

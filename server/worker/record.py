@@ -80,17 +80,11 @@ class Record:
         await self._write(write)
         self._untold = None
 
-    async def add_image(self, image: StoredImage, now_ms: int, *, shown: bool) -> Write | None:
-        """The image's bytes are stored; `shown`: callers see it at once, by the write that is returned.
-
-        Raises Fenced.
-        """
+    async def add_image(self, image: StoredImage, now_ms: int, *, shown: bool) -> None:
+        """The image's bytes are stored; `shown`: callers see it at once. Raises Fenced."""
         self._images[image.index] = image
-        if not shown:
-            return None
-        write = attempt_writes.add_image(self._task, image, now_ms)
-        await self._write(write)
-        return write
+        if shown:
+            await self._write(attempt_writes.add_image(self._task, image, now_ms))
 
     async def add_failure(self, index: int, error: TaskError, now_ms: int, *, refused: bool) -> None:
         """The image failed for good; `refused`: with the whole call, which bought nothing. Raises Fenced."""

@@ -27,6 +27,7 @@ def metrics() -> Metrics:
         models=["canvas", "sketch"],
         providers=["local", "ark"],
         reasons=[reason.value for reason in Reason],
+        prices=[("ark", "canvas", "CNY"), ("local", "sketch", "USD")],
     )
 
 
@@ -53,6 +54,13 @@ def test_names_have_one_prefix_and_say_their_unit(metrics: Metrics) -> None:
         assert name.endswith(UNITS) or name in COUNTS | STATES, name
         assert (family.type == "counter") == name.endswith("_total")
         assert family.documentation
+
+
+def test_every_known_price_has_its_sum_from_the_start(metrics: Metrics) -> None:
+    assert series(metrics, "imagegen_cost_total") == {
+        ("CNY", "canvas", "ark"): 0,
+        ("USD", "sketch", "local"): 0,
+    }
 
 
 def test_what_is_running_is_told(metrics: Metrics) -> None:

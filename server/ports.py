@@ -40,6 +40,8 @@ class WorkerRow:
     lost: bool
     slots: int = 0
     """How many tasks it runs at once; 0 = it did not say."""
+    lease_ms: int = 0
+    """How long it may be silent, by its own settings; 0 = it did not say."""
 
 
 class TaskStore(Protocol):
@@ -88,7 +90,9 @@ class TaskStore(Protocol):
         """The row bound to the key, or None."""
         ...
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
+    async def register_worker(
+        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
+    ) -> None:
         """Add the row of a worker that is about to claim: beat 0, not lost."""
         ...
 

@@ -68,12 +68,12 @@ _LIVE_PATHS = ", ".join(f"'$.{name}'" for name in LIVE_FIELDS)
 _CLAIM_REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _SELECT_REQUEST_ID = "SELECT task_id, fingerprint FROM request_ids WHERE key = ?"
 _ADD_WORKER = """
-INSERT INTO workers (id, host, pid, slots, beat, lost) VALUES (?, ?, ?, ?, 0, 0)
+INSERT INTO workers (id, host, pid, slots, lease_ms, beat, lost) VALUES (?, ?, ?, ?, ?, 0, 0)
 ON CONFLICT (id) DO NOTHING"""
 _BEAT = "UPDATE workers SET beat = beat + 1 WHERE id = ? AND lost = 0"
 _DECLARE_LOST = "UPDATE workers SET lost = 1 WHERE id = ? AND beat = ? AND lost = 0"
 _REMOVE_WORKER = "DELETE FROM workers WHERE id = ?"
-_SELECT_WORKERS = "SELECT id, beat, lost, slots FROM workers ORDER BY id"
+_SELECT_WORKERS = "SELECT id, beat, lost, slots, lease_ms FROM workers ORDER BY id"
 
 
 class SqliteTaskStore:
@@ -176,9 +176,11 @@ class SqliteTaskStore:
 
     # --- workers ---
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
+    async def register_worker(
+        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
+    ) -> None:
         """See TaskStore."""
-        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid, slots)))
+        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid, slots, lease_ms)))
 
     async def beat(self, worker_id: str) -> bool:
         """See TaskStore."""
@@ -190,8 +192,8 @@ class SqliteTaskStore:
             lambda db: db.execute(_SELECT_WORKERS).fetchall(), timeout_s=self._timeout_s
         )
         return [
-            WorkerRow(id=worker_id, beat=beat, lost=bool(lost), slots=slots)
-            for worker_id, beat, lost, slots in rows
+            WorkerRow(id=worker_id, beat=beat, lost=bool(lost), slots=slots, lease_ms=lease_ms)
+            for worker_id, beat, lost, slots, lease_ms in rows
         ]
 
     async def declare_lost(self, worker_id: str, *, beat: int) -> bool:

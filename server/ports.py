@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.domain.task import LiveTask, Priority, Task, TaskState
+from server.domain.task import LiveTask, Priority, Task
 from server.domain.writes import Write
 
 
@@ -64,10 +64,6 @@ class TaskStore(Protocol):
 
     async def write(self, write: Write) -> bool:
         """Do the conditional write; whether this very write, and no other, took place."""
-        ...
-
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """The states of those of the tasks that exist, by id."""
         ...
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from pymongo.errors import DuplicateKeyError
 
-from server.domain.task import LIVE_STATES, LiveTask, Task, TaskState
+from server.domain.task import LIVE_STATES, LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import Batcher, unavailable
@@ -16,7 +16,6 @@ from server.store.documents import (
     INSERT_SLOT,
     LIVE_FIELDS,
     decode_live,
-    decode_state,
     decode_task,
     encode_task,
     encode_write,
@@ -117,11 +116,6 @@ class MongoTaskStore:
             if len(self._unsettled) > MAX_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]
             raise
-
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """See TaskStore."""
-        found = await self._find(task_ids, ["state"])
-        return {task_id: decode_state(document["state"]) for task_id, document in found.items()}
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from server.domain.errors import StoreUnavailable
-from server.domain.task import LiveTask, Task, TaskState
+from server.domain.task import LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import TIMEOUT_S, Batcher, unavailable
@@ -21,7 +21,6 @@ from server.store.documents import (
     LIVE_FIELDS,
     Change,
     decode_live,
-    decode_state,
     decode_task,
     encode_task,
     encode_write,
@@ -52,8 +51,6 @@ UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state
 _SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
 _SELECT_TASKS = """
 SELECT '[' || group_concat(doc) || ']' FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
-_SELECT_STATES = """
-SELECT json_group_object(id, state) FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 _SELECT_REVISIONS = """
 SELECT json_group_object(id, json_extract(doc, '$.revision'))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
@@ -130,12 +127,6 @@ class SqliteTaskStore:
         change = encode_write(write, token=secrets.token_hex(8))
         sql, parameters = _update(change)
         return await self._step(lambda db: db.execute(sql, parameters).rowcount == 1)
-
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """See TaskStore."""
-        ids = _to_json(list(task_ids))
-        found = await self._read_json(_SELECT_STATES, (ids,))
-        return {task_id: decode_state(state) for task_id, state in found.items()}
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""

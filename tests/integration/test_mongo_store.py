@@ -160,7 +160,6 @@ async def test_a_server_that_stands_still_is_away_and_comes_back(mongo_server: M
                 store.write(cancel),
                 store.get(task.id),
                 store.get_many([task.id]),
-                store.states([task.id]),
                 store.revisions([task.id]),
                 store.live_page(after="", limit=1),
                 store.claim_request_id("key", row),

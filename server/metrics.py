@@ -66,11 +66,14 @@ class Metrics:
             "imagegen_task_duration_seconds", "From acceptance to the task's end.", _TASK_SECONDS
         )
         self.provider_duration = histogram(
-            "imagegen_provider_request_duration_seconds", "One call to a provider.", _TASK_SECONDS, "provider"
+            "imagegen_provider_request_duration_seconds",
+            "One attempt: its calls, fetches and the storing of its images.",
+            _TASK_SECONDS,
+            "provider",
         )
         self.provider_requests = counter(
             "imagegen_provider_requests_total",
-            "Calls to providers, by how their attempt ended.",
+            "Attempts that ended by themselves, neither cancelled nor stopped, by how.",
             "provider",
             "outcome",
         )
@@ -132,7 +135,7 @@ class Metrics:
             self.tasks_submitted.labels(model)
         for provider in providers:
             self.provider_duration.labels(provider)
-            for outcome in ("SUCCEEDED", "NOT_SENT", "REJECTED", "IN_DOUBT", "CANCELLED"):
+            for outcome in ("SUCCEEDED", "NOT_SENT", "REJECTED", "IN_DOUBT"):
                 self.provider_requests.labels(provider, outcome)
             for end in ("charged", "in_doubt", "refused"):
                 self.paid_calls.labels(provider, end)

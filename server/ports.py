@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from server.domain.task import LiveTask, Priority, Task, TaskState
+from server.domain.task import LiveTask, Priority, Task
 from server.domain.writes import Write
 
 
@@ -40,6 +40,8 @@ class WorkerRow:
     lost: bool
     slots: int = 0
     """How many tasks it runs at once; 0 = it did not say."""
+    lease_ms: int = 0
+    """How long it may be silent, by its own settings; 0 = it did not say."""
 
 
 class TaskStore(Protocol):
@@ -62,10 +64,6 @@ class TaskStore(Protocol):
 
     async def write(self, write: Write) -> bool:
         """Do the conditional write; whether this very write, and no other, took place."""
-        ...
-
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """The states of those of the tasks that exist, by id."""
         ...
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
@@ -92,7 +90,9 @@ class TaskStore(Protocol):
         """The row bound to the key, or None."""
         ...
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
+    async def register_worker(
+        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
+    ) -> None:
         """Add the row of a worker that is about to claim: beat 0, not lost."""
         ...
 

@@ -149,7 +149,8 @@ class Settings(BaseSettings):
         15,
         ge=0.5,
         le=300,
-        description="How long a silent worker keeps its tasks; lost ones resume within twice that.",
+        description="How long a silent worker keeps its tasks; lost ones resume within twice that. "
+        "A worker is judged by the longer of its own and its observer's.",
     )
     sync_wait_max_seconds: float = Field(
         300, gt=0, le=3600, description="How long a synchronous call without a deadline waits."

@@ -9,14 +9,21 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from server.domain.errors import InvalidRequest, Reason, ServiceError, TaskFailed
+from server.domain.errors import InvalidRequest, Reason, ServiceError, TaskFailed, Violation
 
 DOMAIN = "sia.api"
 """`ErrorInfo.domain` of every error."""
 
+MAX_ERROR_BYTES = 7_500
+"""Of text and details as they travel. Trailers above 8 KiB are refused by many peers, as RESOURCE_EXHAUSTED:
+the answer would lie. What is left is for the other trailers."""
 MAX_MESSAGE_CHARS = 600
-MAX_VIOLATIONS_BYTES = 3_700
-"""Trailers above 8 KiB are refused by many peers, as RESOURCE_EXHAUSTED: the answer would lie."""
+MAX_MESSAGE_BYTES = 900
+"""Percent-encoded, as it travels: a wide character takes nine or twelve."""
+MAX_FIELDS_BYTES = 256
+MAX_FIELD_CHARS = 200
+DESCRIPTION_CHARS = (400, 100, 40)
+"""Descriptions are cut before a violation is left out."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -61,20 +68,12 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
     """The code, text and trailing metadata to abort a call with."""
     code = _code_of_error(error)
     info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason.value, metadata=error.metadata)
+    if isinstance(error, InvalidRequest):
+        fields = info.metadata["fields"].encode()[:MAX_FIELDS_BYTES]
+        info.metadata["fields"] = fields.decode(errors="ignore")
     if error.task_id:
         info.metadata["task_id"] = error.task_id
     details = [_pack(info)]
-    if isinstance(error, InvalidRequest):
-        bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            if bad.ByteSize() > MAX_VIOLATIONS_BYTES:
-                more = len(error.violations) - len(bad.field_violations)
-                bad.field_violations.add(field=violation.field, description=f"… and {more} more violations")
-                break
-            bad.field_violations.add(
-                field=_shortened(violation.field, 200), description=_shortened(violation.description, 400)
-            )
-        details.append(_pack(bad))
     if error.retry_after_s is not None:
         whole, part = divmod(error.retry_after_s, 1)
         delay = Duration(seconds=int(whole), nanos=math.floor(part * 1e9))
@@ -86,8 +85,12 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
     resource = _resource(error)
     if resource is not None:
         details.append(_pack(resource))
-    message = _shortened(error.message, MAX_MESSAGE_CHARS)
+    message = _message(error.message)
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    if isinstance(error, InvalidRequest):
+        # base64 makes four bytes of three; the detail's own type and lengths take less than 60
+        room = (MAX_ERROR_BYTES - _percent_encoded(message)) * 3 // 4 - status.ByteSize() - 60
+        status.details.append(_pack(_bad_request(error.violations, room)))
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
     if error.task_id:
         trailers.append(("task-id", error.task_id))
@@ -99,6 +102,48 @@ def _code_of_error(error: ServiceError) -> grpc.StatusCode:
     if code in _NOTHING_ACCEPTED and (isinstance(error, TaskFailed) or not error.repeatable):
         return grpc.StatusCode.ABORTED  # accepted already: a blind retry would make a second task
     return code
+
+
+def _message(text: str) -> str:
+    message = _shortened(text, MAX_MESSAGE_CHARS)
+    while (length := _percent_encoded(message)) > MAX_MESSAGE_BYTES:
+        message = _shortened(message, min(len(message) - 1, len(message) * MAX_MESSAGE_BYTES // length))
+    return message
+
+
+def _percent_encoded(text: str) -> int:
+    """The length of a text in the trailer `grpc-message`."""
+    return sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in text.encode())
+
+
+def _bad_request(violations: list[Violation], room: int) -> error_details_pb2.BadRequest:
+    """All violations, or as many as there is room for and how many more there are."""
+    for chars in DESCRIPTION_CHARS:
+        bad = error_details_pb2.BadRequest(
+            field_violations=[_violation(v.field, v.description, chars) for v in violations]
+        )
+        if bad.ByteSize() <= room:
+            return bad
+    most, size = 0, 0
+    for place, violation in enumerate(bad.field_violations):
+        size += violation.ByteSize() + 3
+        if size + _more(violations, place + 1).ByteSize() + 3 > room:
+            break
+        most = place + 1
+    left_out = _more(violations, most)
+    return error_details_pb2.BadRequest(field_violations=[*bad.field_violations[:most], left_out])
+
+
+def _more(violations: list[Violation], place: int) -> error_details_pb2.BadRequest.FieldViolation:
+    """What stands for all violations from this place on: the field of the first, and how many there are."""
+    field = violations[min(place, len(violations) - 1)].field
+    return _violation(field, f"… and {len(violations) - place} more violations", 100)
+
+
+def _violation(field: str, description: str, most: int) -> error_details_pb2.BadRequest.FieldViolation:
+    return error_details_pb2.BadRequest.FieldViolation(
+        field=_shortened(field, MAX_FIELD_CHARS), description=_shortened(description, most)
+    )
 
 
 def _shortened(text: str, most: int) -> str:

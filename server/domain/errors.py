@@ -6,7 +6,6 @@ The domain raises meaning; `server.api.status` alone knows which gRPC code and w
     ├── InvalidRequest          every violation of a request at once
     ├── TaskNotFound            no such task (or not one of the asked type)
     ├── ModelNotFound           the catalogue does not know the model
-    ├── ModelRetired            the vendor has ended the model
     ├── ProviderNotConfigured   the model is known, its vendor is not set up here
     ├── RequestIdReused         same request_id, other request
     ├── TaskEnded               the task is over and takes no change
@@ -124,12 +123,6 @@ class ModelNotFound(ServiceError):
     """The catalogue does not know this model; metadata names the ones it knows."""
 
     reason = Reason.MODEL_NOT_FOUND
-
-
-class ModelRetired(ServiceError):
-    """The vendor has ended this model."""
-
-    reason = Reason.MODEL_RETIRED
 
 
 class ProviderNotConfigured(ServiceError):

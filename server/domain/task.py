@@ -3,7 +3,8 @@
     PENDING ──claim──> PROCESSING ──> COMPLETED | FAILED | CANCELLED
        ▲                   │
        └── retry, lost worker, no capacity
-    PENDING ──> FAILED (expired) | CANCELLED
+    PENDING ──> FAILED (its ttl ended, or nobody can make it) | CANCELLED
+    PENDING ──> COMPLETED (the same, with images stored)
 
 Values only: how a task may change is in `life`, how it is kept is in `server.store`.
 All times are whole milliseconds since the Unix epoch, UTC; 0 means "not yet".
@@ -213,7 +214,6 @@ class LiveTask:
     pool: str
     owner: str
     not_before_ms: int
-    ttl_time_ms: int
 
     @property
     def queue_caller(self) -> str:

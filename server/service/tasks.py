@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ulid import ULID
 
-from server.domain import life
+from server.domain import life, purchases
 from server.domain.admission import Admitted, Defaults, Draft, admit, check_task_id
 from server.domain.catalogue import Catalogue
 from server.domain.errors import (
@@ -106,9 +106,9 @@ class TaskService:
         self._refusing = True
 
     async def drain(self) -> None:
-        """Wait for submits that are under way."""
-        while self._submitting:
-            await asyncio.wait(self._submitting)
+        """Wait for submits that are under way, and for what has to be withdrawn after a failed one."""
+        while under_way := {*self._submitting, *self._withdrawing}:
+            await asyncio.wait(under_way)
 
     async def _submit(self, submission: Submission) -> Task:
         draft = submission.draft
@@ -248,15 +248,18 @@ class TaskService:
                         retry_after_s=1.0,
                     )
                 pause = min(left, stirred + heartbeat_s - loop.time()) if heartbeat_s else left
-                if task.state is TaskState.PENDING:  # wake at the end of its ttl, to see it expire
+                if task.state is TaskState.PENDING and not purchases.to_fetch(task):
+                    # wake at the end of its ttl, to see it expire; what is bought is fetched, however late
                     pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)
                 try:
                     async with asyncio.timeout(pause):
                         await changed.wait()
                 except TimeoutError:
                     pass
+                if (left := deadline - loop.time()) <= 0:
+                    break  # a reading would hold up the answer, which has to reach the caller in time
                 changed.clear()
-                seen = await self._seen(task)
+                seen = await self._seen(task, within_s=left)
                 if seen is None:
                     await asyncio.sleep(min(AWAY_PAUSE_S, max(0.0, deadline - loop.time())))
                     changed.set()
@@ -269,11 +272,12 @@ class TaskService:
                     stirred = loop.time()
                     yield task
 
-    async def _seen(self, task: Task) -> Task | None:
-        """The task as it stands now; None while the store does not say."""
+    async def _seen(self, task: Task, *, within_s: float) -> Task | None:
+        """The task as it stands now; None when the store does not say so in time."""
         try:
-            return await self.get(task.id)
-        except StoreUnavailable:
+            async with asyncio.timeout(within_s):
+                return await self.get(task.id)
+        except (StoreUnavailable, TimeoutError):
             return None
 
 

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from pymongo.errors import DuplicateKeyError
 
-from server.domain.task import LIVE_STATES, LiveTask, Task, TaskState
+from server.domain.task import LIVE_STATES, LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import Batcher, unavailable
@@ -16,7 +16,6 @@ from server.store.documents import (
     INSERT_SLOT,
     LIVE_FIELDS,
     decode_live,
-    decode_state,
     decode_task,
     encode_task,
     encode_write,
@@ -118,11 +117,6 @@ class MongoTaskStore:
                 del self._unsettled[next(iter(self._unsettled))]
             raise
 
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """See TaskStore."""
-        found = await self._find(task_ids, ["state"])
-        return {task_id: decode_state(document["state"]) for task_id, document in found.items()}
-
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""
         found = await self._find(task_ids, ["revision"])
@@ -157,9 +151,19 @@ class MongoTaskStore:
 
     # --- workers ---
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
+    async def register_worker(
+        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
+    ) -> None:
         """See TaskStore."""
-        row = {"_id": worker_id, "host": host, "pid": pid, "slots": slots, "beat": 0, "lost": False}
+        row = {
+            "_id": worker_id,
+            "host": host,
+            "pid": pid,
+            "slots": slots,
+            "lease_ms": lease_ms,
+            "beat": 0,
+            "lost": False,
+        }
         try:
             await self._send_twice(lambda: self._workers.insert_one(row))
         except DuplicateKeyError:
@@ -173,9 +177,16 @@ class MongoTaskStore:
 
     async def workers(self) -> Sequence[WorkerRow]:
         """See TaskStore."""
-        rows = await self._run(self._workers.find({}, ["beat", "lost", "slots"], sort=[("_id", 1)]).to_list)
+        fields = ["beat", "lost", "slots", "lease_ms"]
+        rows = await self._run(self._workers.find({}, fields, sort=[("_id", 1)]).to_list)
         return [
-            WorkerRow(id=row["_id"], beat=row["beat"], lost=row["lost"], slots=row.get("slots") or 0)
+            WorkerRow(
+                id=row["_id"],
+                beat=row["beat"],
+                lost=row["lost"],
+                slots=row.get("slots") or 0,
+                lease_ms=row.get("lease_ms") or 0,
+            )
             for row in rows
         ]
 

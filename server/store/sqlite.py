@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from server.domain.errors import StoreUnavailable
-from server.domain.task import LiveTask, Task, TaskState
+from server.domain.task import LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import TIMEOUT_S, Batcher, unavailable
@@ -21,7 +21,6 @@ from server.store.documents import (
     LIVE_FIELDS,
     Change,
     decode_live,
-    decode_state,
     decode_task,
     encode_task,
     encode_write,
@@ -53,8 +52,6 @@ _SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
 _SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
 _SELECT_TASKS = """
 SELECT '[' || group_concat(doc) || ']' FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
-_SELECT_STATES = """
-SELECT json_group_object(id, state) FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 _SELECT_REVISIONS = """
 SELECT json_group_object(id, json_extract(doc, '$.revision'))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
@@ -70,12 +67,12 @@ _LIVE_PATHS = ", ".join(f"'$.{name}'" for name in LIVE_FIELDS)
 _CLAIM_REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _SELECT_REQUEST_ID = "SELECT task_id, fingerprint FROM request_ids WHERE key = ?"
 _ADD_WORKER = """
-INSERT INTO workers (id, host, pid, slots, beat, lost) VALUES (?, ?, ?, ?, 0, 0)
+INSERT INTO workers (id, host, pid, slots, lease_ms, beat, lost) VALUES (?, ?, ?, ?, ?, 0, 0)
 ON CONFLICT (id) DO NOTHING"""
 _BEAT = "UPDATE workers SET beat = beat + 1 WHERE id = ? AND lost = 0"
 _DECLARE_LOST = "UPDATE workers SET lost = 1 WHERE id = ? AND beat = ? AND lost = 0"
 _REMOVE_WORKER = "DELETE FROM workers WHERE id = ?"
-_SELECT_WORKERS = "SELECT id, beat, lost, slots FROM workers ORDER BY id"
+_SELECT_WORKERS = "SELECT id, beat, lost, slots, lease_ms FROM workers ORDER BY id"
 
 
 class SqliteTaskStore:
@@ -133,12 +130,6 @@ class SqliteTaskStore:
         sql, parameters = _update(change)
         return await self._step(lambda db: db.execute(sql, parameters).rowcount == 1)
 
-    async def states(self, task_ids: Sequence[str]) -> Mapping[str, TaskState]:
-        """See TaskStore."""
-        ids = _to_json(list(task_ids))
-        found = await self._read_json(_SELECT_STATES, (ids,))
-        return {task_id: decode_state(state) for task_id, state in found.items()}
-
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""
         revisions: dict[str, int] = await self._read_json(_SELECT_REVISIONS, (_to_json(list(task_ids)),))
@@ -187,9 +178,11 @@ class SqliteTaskStore:
 
     # --- workers ---
 
-    async def register_worker(self, worker_id: str, *, host: str, pid: int, slots: int = 0) -> None:
+    async def register_worker(
+        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
+    ) -> None:
         """See TaskStore."""
-        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid, slots)))
+        await self._step(lambda db: db.execute(_ADD_WORKER, (worker_id, host, pid, slots, lease_ms)))
 
     async def beat(self, worker_id: str) -> bool:
         """See TaskStore."""
@@ -201,8 +194,8 @@ class SqliteTaskStore:
             lambda db: db.execute(_SELECT_WORKERS).fetchall(), timeout_s=self._timeout_s
         )
         return [
-            WorkerRow(id=worker_id, beat=beat, lost=bool(lost), slots=slots)
-            for worker_id, beat, lost, slots in rows
+            WorkerRow(id=worker_id, beat=beat, lost=bool(lost), slots=slots, lease_ms=lease_ms)
+            for worker_id, beat, lost, slots, lease_ms in rows
         ]
 
     async def declare_lost(self, worker_id: str, *, beat: int) -> bool:

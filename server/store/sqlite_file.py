@@ -23,7 +23,7 @@ Synchronous = Literal["NORMAL", "FULL"]
 MIN_SQLITE = (3, 38, 0)
 APPLICATION_ID = 0x494D4731
 """Marks a file as ours in its header: `IMG1`."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = (
     # The document is the whole truth about a task; `state` and `attempt` repeat it in columns, because
@@ -46,10 +46,14 @@ _SCHEMA = (
         pid INTEGER NOT NULL,
         beat INTEGER NOT NULL,
         lost INTEGER NOT NULL,
-        slots INTEGER NOT NULL DEFAULT 0
+        slots INTEGER NOT NULL DEFAULT 0,
+        lease_ms INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID""",
 )
-_MIGRATIONS = {2: ("ALTER TABLE workers ADD COLUMN slots INTEGER NOT NULL DEFAULT 0",)}
+_MIGRATIONS = {
+    2: ("ALTER TABLE workers ADD COLUMN slots INTEGER NOT NULL DEFAULT 0",),
+    3: ("ALTER TABLE workers ADD COLUMN lease_ms INTEGER NOT NULL DEFAULT 0",),
+}
 """By the version they lead to: what makes a file of the version before it one of that version."""
 
 # These say that a statement or its data is wrong, which no other moment would mend.

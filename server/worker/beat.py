@@ -8,12 +8,13 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
 from server.domain.errors import StoreUnavailable
 from server.metrics import Metrics
-from server.ports import TaskStore
+from server.ports import TaskStore, WorkerRow
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 READS_UNTIL_LOST = 4
@@ -52,7 +53,11 @@ class Beat:
             sent, new_id = time.monotonic(), new_worker_id()
             try:
                 await self._store.register_worker(
-                    new_id, host=socket.gethostname(), pid=os.getpid(), slots=self._slots
+                    new_id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    slots=self._slots,
+                    lease_ms=round(self._lease_s * 1000),
                 )
             except StoreUnavailable as error:
                 self._log.warning("cannot register with the store yet", error=str(error))
@@ -86,12 +91,22 @@ class Beat:
             self._log.warning("the worker's row stays until it is declared lost", error=str(error))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stand:
+    """A beat, and since when and in how many reads it has been the same."""
+
+    beat: int
+    since: float
+    reads: int = 0
+
+
 class Observer:
     """Watches everybody's beats and declares lost who stands still; adds up the slots of the others.
 
     The same beat in four successful reads a third of a lease apart is a verdict. A failed read, or a gap of
     more than two thirds of a lease between reads, starts the window again: then it may have been the store,
-    or this very process, that stood still.
+    or this very process, that stood still. A worker whose own lease is longer than this one's has until its
+    end: it beats more seldom.
     """
 
     def __init__(
@@ -106,7 +121,7 @@ class Observer:
         self._lease_s = lease_s
         self._metrics = metrics
         self._clock = clock
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, _Stand] = {}
         self._last_read = 0.0
         self._lost_since: dict[str, float] = {}
         self.live_slots = 0
@@ -134,10 +149,11 @@ class Observer:
                 if row.lost:
                     await self._forget(row.id, now)
                     continue
-                beat, reads = before.get(row.id, (row.beat, 0))
-                reads = reads + 1 if beat == row.beat else 1
-                self._seen[row.id] = (row.beat, reads)
-                if reads >= READS_UNTIL_LOST and await self._store.declare_lost(row.id, beat=row.beat):
+                stand = before.get(row.id)
+                if stand is None or stand.beat != row.beat:
+                    stand = _Stand(beat=row.beat, since=now)
+                self._seen[row.id] = stand = replace(stand, reads=stand.reads + 1)
+                if self._silent(row, stand, now) and await self._store.declare_lost(row.id, beat=row.beat):
                     verdicts.append(row.id)
         except StoreUnavailable:
             self._seen.clear()
@@ -147,6 +163,11 @@ class Observer:
             self._metrics.workers_lost.inc()
             self._log.warning("worker declared lost", worker=worker)
         return verdicts
+
+    def _silent(self, row: WorkerRow, stand: _Stand, now: float) -> bool:
+        """Whether the beat has stood still too long, by this process' lease and by the worker's own."""
+        own_s = row.lease_ms / 1000
+        return stand.reads >= READS_UNTIL_LOST and (own_s <= self._lease_s or now - stand.since >= own_s)
 
     async def _forget(self, worker: str, now: float) -> None:
         """Remove the row of a worker that has been lost for long."""

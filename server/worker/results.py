@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
+
+import structlog
 
 from server.domain.purchases import paid_or_open_calls
 from server.domain.task import StoredImage, Task
 from server.ports import OutputStore
 from server.worker.holding import until_kept
+
+_log = structlog.get_logger(__name__)
 
 
 async def keep_result(outputs: OutputStore, key: str, image: StoredImage) -> None:
@@ -21,13 +25,33 @@ async def keep_result(outputs: OutputStore, key: str, image: StoredImage) -> Non
 async def find_results(
     outputs: OutputStore, task: Task, result_key: Callable[[str, int, int], str]
 ) -> list[StoredImage]:
-    """The missing images that the newest attempt had kept; only what was paid for leaves such notes."""
+    """The missing images that the newest attempt had kept; only what was paid for leaves such notes.
+
+    A note that cannot be read counts as none: it must not hold up its task for ever.
+    """
     found: list[StoredImage] = []
     if task.attempt not in task.attempts or not paid_or_open_calls(task):
         return found
     for index in task.missing_images:
         key = result_key(task.id, task.attempt, index)
         note = await until_kept(lambda key=key: outputs.get(key))  # type: ignore[misc]
-        if note is not None:
-            found.append(StoredImage(**json.loads(note.data)))
+        if note is None:
+            continue
+        image = _read(note.data)
+        if image is None or image.index != index:
+            _log.error("a result note cannot be read; going on without it", task_id=task.id, key=key)
+        else:
+            found.append(image)
     return found
+
+
+def _read(note: bytes) -> StoredImage | None:
+    """What a note says, whatever a newer version of this program adds to it; None: it is no note of ours."""
+    try:
+        row = json.loads(note)
+        known = {field.name: row[field.name] for field in fields(StoredImage)}
+    except (ValueError, KeyError, TypeError):  # bytes, fields, or not even an object
+        return None
+    if any(type(known[field.name]).__name__ != field.type for field in fields(StoredImage)):
+        return None
+    return StoredImage(**known)

@@ -58,7 +58,8 @@ async def test_a_write_changes_what_it_names_and_raises_the_revision_by_one(stor
         },
         revision=task.revision + 1,
     )
-    assert (await store.states([task.id]))[task.id] is TaskState.PENDING
+    cancel = life.cancel_pending(await found(store, task.id), NOW_MS)
+    assert await store.write(cancel), "the next write is conditional on the new state"
 
 
 async def test_a_write_that_names_a_revision_is_refused_when_anything_was_written_since(

@@ -19,7 +19,6 @@ from server.domain.writes import Write, with_images
 from server.store.documents import (
     LIVE_FIELDS,
     decode_live,
-    decode_state,
     decode_task,
     encode_task,
     encode_write,
@@ -134,8 +133,9 @@ def test_a_live_task_is_read_without_what_holds_its_default(missing: dict[str, N
 
 @pytest.mark.parametrize("state", TaskState)
 def test_states_are_kept_by_name(state: TaskState) -> None:
-    assert encode_task(new_task(state=state), token=WRITER)["state"] == state.name
-    assert decode_state(state.name) is state
+    document = encode_task(new_task(state=state), token=WRITER)
+    assert document["state"] == state.name
+    assert decode_task(document).state is state
 
 
 def _running(**changes: object) -> Task:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 
 from server.domain import attempt_writes, life
-from server.domain.task import Task, TaskState
+from server.domain.task import Task
 from server.ports import RequestIdRow, TaskStore
 from tests.contract.any_task import tasks
 from tests.contract.samples import NOW_MS, full_task, new_id, new_image, new_task
@@ -58,7 +58,6 @@ async def test_what_is_not_there_is_not_found(store: TaskStore) -> None:
     for task_id in (new_id(), "task_1234567890", "", "a.b", "$where", "日本"):
         assert await store.get(task_id) is None
         assert not await store.get_many([task_id])
-        assert not await store.states([task_id])
         assert not await store.revisions([task_id])
 
 
@@ -69,13 +68,9 @@ async def test_many_are_read_at_once(store: TaskStore) -> None:
     asked = [*ids, new_id(), ids[3]]
     assert set(await store.get_many(asked)) == set(ids)
     assert (await store.get_many(asked))[ids[5]] == some[5]
-    assert await store.states(asked) == {
-        **dict.fromkeys(ids, TaskState.PENDING),
-        ids[0]: TaskState.CANCELLED,
-    }
     assert await store.revisions(asked) == {**dict.fromkeys(ids, 1), ids[0]: 2}
     assert await store.get_many([]) == {}
-    assert await store.states([]) == {}
+    assert await store.revisions([]) == {}
 
 
 async def test_concurrent_reads_each_get_their_own(store: TaskStore) -> None:
@@ -127,7 +122,7 @@ async def test_live_tasks_come_in_pages_in_order_of_id(store: TaskStore) -> None
     assert [task.id for task in rest] == [task.id for task in live[4:]]
     assert await store.live_page(after=rest[-1].id, limit=100) == []
     for read, task in zip([*page, *rest], live, strict=True):
-        for name in ("caller", "state", "priority", "pool", "owner", "not_before_ms", "ttl_time_ms"):
+        for name in ("caller", "state", "priority", "pool", "owner", "not_before_ms"):
             assert getattr(read, name) == getattr(task, name), name
 
 
@@ -147,7 +142,7 @@ async def test_paging_over_changing_tasks_misses_none_that_stays_and_repeats_non
             await kept(store, new_task())
     assert seen == sorted(set(seen))
     assert {task.id for task in stay} <= set(seen)
-    over = {t for t, state in (await store.states(seen)).items() if state.terminal}
+    over = {t for t, task in (await store.get_many(seen)).items() if task.state.terminal}
     assert over <= {task.id for task in end}
     assert pages > 5
 

@@ -44,7 +44,7 @@ async def test_what_was_acknowledged_survives_the_kill_of_its_process(store_url:
     began_s = time.monotonic()
     assert await survivor.insert(new_task()), "the dead process holds nothing up"
     assert time.monotonic() - began_s < 1
-    assert set(await survivor.states(ids)) == set(ids)
+    assert set(await survivor.revisions(ids)) == set(ids)
     await survivor.aclose()
 
     reopened = await connect.open_store(store_url, timeout_s=PATIENCE_S)

@@ -40,7 +40,6 @@ async def test_a_store_that_is_away_says_so_in_time_and_comes_back_by_itself(out
         reads = [
             lambda: store.get(task.id),
             lambda: store.get_many([task.id]),
-            lambda: store.states([task.id]),
             lambda: store.revisions([task.id]),
             lambda: store.live_page(after="", limit=5),
             lambda: store.page(after="", before="z", limit=5),

@@ -50,7 +50,7 @@ async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     await store.ping()
     assert await store.insert(task), "the refused one was not kept"
-    assert set(await store.states(kept)) == set(kept)
+    assert set(await store.revisions(kept)) == set(kept)
     await store.aclose()
 
 asyncio.run(main())

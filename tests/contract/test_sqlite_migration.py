@@ -38,6 +38,11 @@ VERSION_1 = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     "PRAGMA user_version = 1",
 )
+VERSION_2 = (
+    *VERSION_1,
+    "ALTER TABLE workers ADD COLUMN slots INTEGER NOT NULL DEFAULT 0",
+    "PRAGMA user_version = 2",
+)
 ROW = RequestIdRow(task_id="t", fingerprint="f")
 
 
@@ -48,29 +53,31 @@ def facts(path: Path) -> tuple[int, list[tuple[object, ...]]]:
         return version, connection.execute("PRAGMA table_info(workers)").fetchall()
 
 
-@pytest.fixture
-def old_file(tmp_path: Path) -> Path:
-    """A file of version 1 with two workers, one of them lost."""
+@pytest.fixture(params=[VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+def old_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A file of an older version with two workers, one of them lost."""
     path = tmp_path / "tasks.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in VERSION_1:
+        for statement in request.param:
             connection.execute(statement)
-        connection.execute("INSERT INTO workers VALUES ('a', 'h', 1, 7, 0), ('b', 'h', 2, 3, 1)")
+        connection.execute(
+            "INSERT INTO workers (id, host, pid, beat, lost) VALUES ('a', 'h', 1, 7, 0), ('b', 'h', 2, 3, 1)"
+        )
         connection.execute("INSERT INTO request_ids VALUES ('key', 't', 'f')")
     return path
 
 
-async def test_a_file_of_version_1_is_opened_and_keeps_what_it_holds(old_file: Path) -> None:
+async def test_a_file_of_an_older_version_is_opened_and_keeps_what_it_holds(old_file: Path) -> None:
     store = await SqliteTaskStore.open(old_file)
     assert facts(old_file)[0] == SCHEMA_VERSION
     assert await store.find_request_id("key") == ROW
     await kept(store, new_task())
     assert await store.beat("a")
-    await store.register_worker("c", host="h", pid=3, slots=10)
+    await store.register_worker("c", host="h", pid=3, slots=10, lease_ms=15_000)
     assert await store.workers() == [
         WorkerRow(id="a", beat=8, lost=False, slots=0),
         WorkerRow(id="b", beat=3, lost=True, slots=0),
-        WorkerRow(id="c", beat=0, lost=False, slots=10),
+        WorkerRow(id="c", beat=0, lost=False, slots=10, lease_ms=15_000),
     ]
     await store.aclose()
     again = await SqliteTaskStore.open(old_file)
@@ -89,5 +96,5 @@ async def test_many_open_an_old_file_at_once(old_file: Path) -> None:
     stores = await asyncio.gather(*(SqliteTaskStore.open(old_file) for _ in range(6)))
     assert facts(old_file)[0] == SCHEMA_VERSION
     for store in stores:
-        assert [row.slots for row in await store.workers()] == [0, 0]
+        assert [(row.slots, row.lease_ms) for row in await store.workers()] == [(0, 0), (0, 0)]
         await store.aclose()

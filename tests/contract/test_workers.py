@@ -15,12 +15,12 @@ async def rows(store: TaskStore) -> dict[str, WorkerRow]:
 
 async def test_a_worker_is_registered_beats_and_is_removed(store: TaskStore) -> None:
     assert await store.workers() == []
-    await store.register_worker("a", host="host", pid=2**22, slots=10)
+    await store.register_worker("a", host="host", pid=2**22, slots=10, lease_ms=15_000)
     await store.register_worker("b", host="host", pid=2)
     assert await store.beat("a")
     assert await store.beat("a")
     assert await rows(store) == {
-        "a": WorkerRow(id="a", beat=2, lost=False, slots=10),
+        "a": WorkerRow(id="a", beat=2, lost=False, slots=10, lease_ms=15_000),
         "b": WorkerRow(id="b", beat=0, lost=False),
     }
     await store.remove_worker("a")

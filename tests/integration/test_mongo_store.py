@@ -160,7 +160,6 @@ async def test_a_server_that_stands_still_is_away_and_comes_back(mongo_server: M
                 store.write(cancel),
                 store.get(task.id),
                 store.get_many([task.id]),
-                store.states([task.id]),
                 store.revisions([task.id]),
                 store.live_page(after="", limit=1),
                 store.claim_request_id("key", row),
@@ -408,7 +407,12 @@ async def test_the_race_finds_several_winners_where_updates_are_not_atomic(
     pytest.fail("one winner in each of 50 rounds: the race cannot tell")
 
 
-async def test_a_worker_of_an_older_version_has_no_slots(proxy: MongoProxy, store: MongoTaskStore) -> None:
-    await store.register_worker("new", host="h", pid=1, slots=10)
+async def test_a_worker_of_an_older_version_has_no_slots_and_no_lease(
+    proxy: MongoProxy, store: MongoTaskStore
+) -> None:
+    await store.register_worker("new", host="h", pid=1, slots=10, lease_ms=15_000)
     await store._workers.insert_one({"_id": "old", "host": "h", "pid": 2, "beat": 3, "lost": False})
-    assert [(row.id, row.slots) for row in await store.workers()] == [("new", 10), ("old", 0)]
+    assert [(row.id, row.slots, row.lease_ms) for row in await store.workers()] == [
+        ("new", 10, 15_000),
+        ("old", 0, 0),
+    ]

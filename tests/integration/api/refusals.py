@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import string
 from collections.abc import AsyncIterable, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -18,6 +21,7 @@ from tests.stack import Calls
 
 DOMAIN = "sia.api"
 DETAILS = "grpc-status-details-bin"
+MOST_TRAILERS_BYTES = 8 * 1024
 CALL_TIMEOUT_S = 15.0
 """So that a wrongly accepted synchronous call fails its test instead of hanging it."""
 
@@ -98,6 +102,7 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
     trailers = dict(error.trailing_metadata() or ())
     raw = trailers.pop(DETAILS, None)
     assert isinstance(raw, bytes), f"{error.code().name} without {DETAILS}: {text[:300]}"
+    assert trailers_size(error) <= MOST_TRAILERS_BYTES, "peers may answer RESOURCE_EXHAUSTED in its place"
     status = status_pb2.Status.FromString(raw)
     assert status.code == error.code().value[0]
     assert status.message == text
@@ -121,6 +126,16 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
         resource=(resource.resource_type, resource.resource_name) if resource else None,
         trailers={str(key): str(value) for key, value in trailers.items()},
     )
+
+
+def trailers_size(error: grpc.aio.AioRpcError) -> int:
+    """Bytes of all trailers as peers count them: names, encoded values, and 32 for each of them."""
+    details = error.details() or ""
+    pairs = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "16")]
+    pairs += [("grpc-message", quote(details, safe=string.punctuation.replace("%", "") + " "))]
+    for key, value in error.trailing_metadata() or ():
+        pairs.append((str(key), base64.b64encode(value).decode() if isinstance(value, bytes) else value))
+    return sum(len(key) + len(value) + 32 for key, value in pairs)
 
 
 def _unpacked(status: status_pb2.Status, into: Detail) -> Detail | None:

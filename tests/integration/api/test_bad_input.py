@@ -161,6 +161,11 @@ async def test_all_violations_of_a_request_come_at_once(calls: Calls) -> None:
         assert refusal.fields == wanted
 
 
+def wide_labels(character: str) -> dict[str, str]:
+    """16 labels, each with a key that is one character too long."""
+    return {f"{i:02}{character * 62}": "" for i in range(16)}
+
+
 # Clients refuse trailers of 8 KiB or more, and would then see RESOURCE_EXHAUSTED, which means "send it
 # again": whatever a caller repeats at us has to be cut.
 OVERLONG: dict[str, SubmitRequest] = {
@@ -171,6 +176,11 @@ OVERLONG: dict[str, SubmitRequest] = {
     "quality of 5,000 wide characters": image(quality="\U0010ffff" * 5_000),
     "label key of 5,000 wide characters": image(options=options(labels={"\U0010ffff" * 5_000: ""})),
     "label value of 1 MiB": image(options=options(labels={"a": "v" * MIB})),
+    "16 label keys of 64 wide characters": image(options=options(labels=wide_labels("猫"))),
+    "16 label keys of 64 astral characters": image(options=options(labels=wide_labels("\U0001f408"))),
+    "these and more": image(
+        quality="猫" * 70, size="猫" * 70, provider="猫" * 70, options=options(labels=wide_labels("猫"))
+    ),
     "2,000 wrong labels": image(options=options(labels={f"{i}-{KEY_64}": "" for i in range(2_000)})),
     "2,000 wrong references": image(reference_images=[ImageSource()] * 2_000),
     "prompt of 20 MiB": image(prompt="x" * (20 * MIB)),
@@ -184,6 +194,22 @@ async def test_a_refusal_fits_into_trailers_whatever_was_sent(calls: Calls, case
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.reason == "INVALID_FIELD"
         assert refusal.fields
+
+
+@pytest.mark.usefixtures("nothing_kept")
+async def test_every_one_of_16_wide_label_keys_is_named(calls: Calls) -> None:
+    keys = wide_labels("猫")
+    for refusal in await refusals_of_submit(calls, image(options=options(labels=keys))):
+        assert refusal.fields == {f"options.labels['{key[:63]}']" for key in keys}
+
+
+@pytest.mark.usefixtures("nothing_kept")
+async def test_violations_that_find_no_room_are_counted(calls: Calls) -> None:
+    for refusal in await refusals_of_submit(calls, OVERLONG["16 label keys of 64 astral characters"]):
+        *named, (field, said) = refusal.violations
+        assert 10 <= len(named) < 16
+        assert field not in dict(named)
+        assert said == f"… and {16 - len(named)} more violations"
 
 
 @pytest.mark.parametrize("model", ["dall-e-9", "LOCAL-CANVAS", "猫", "m" * 5_000, "\U0010ffff" * 5_000])

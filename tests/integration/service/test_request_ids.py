@@ -117,3 +117,18 @@ async def test_a_task_that_nobody_can_find_again_is_withdrawn(desk: Desk) -> Non
 
     await until_async(withdrawn, within_s=5)
     assert desk.line.depth == 0
+
+
+async def test_the_end_of_the_process_waits_for_what_is_being_withdrawn(desk: Desk) -> None:
+    desk.store_faults.losing.add("insert")
+    desk.store_faults.failing.add("write")
+    with pytest.raises(StoreUnavailable):
+        await desk.submit()
+    [accepted] = await desk.live()
+    draining = asyncio.create_task(desk.tasks.drain())
+    await until(lambda: desk.store_faults.calls["write"] >= 2, within_s=5)
+    assert not draining.done()
+    desk.store_faults.wake()
+    async with asyncio.timeout(5):
+        await draining
+    assert (await desk.tasks.get(accepted.id)).state is TaskState.CANCELLED

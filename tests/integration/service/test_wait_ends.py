@@ -6,11 +6,13 @@ import asyncio
 import time
 
 import pytest
+from ulid import ULID
 
 from server.domain import life
 from server.domain.errors import Draining, Reason
-from server.domain.task import TaskState
+from server.domain.task import Attempt, AttemptOutcome, Call, CallState, TaskState
 from server.ports import now_ms
+from tests.fakes_store import make_task
 from tests.integration.service.desk import Desk
 from tests.integration.service.waiting_calls import begun, end, waiting
 from tests.waiting import until
@@ -39,6 +41,24 @@ async def test_a_waiter_sees_the_end_of_the_ttl(silent_desk: Desk) -> None:
     assert seen.error is not None
     assert seen.error.reason is Reason.TASK_EXPIRED
     assert time.monotonic() - start < 1.0 + SOON_S
+
+
+async def test_a_wait_for_a_purchase_that_outlasts_the_ttl_is_no_busy_loop(silent_desk: Desk) -> None:
+    """What is bought is fetched after the ttl too: the task does not expire, and nothing is there to see."""
+    now = now_ms()
+    bought = Attempt(
+        number=1,
+        provider="local",
+        worker="worker-1",
+        start_time_ms=now - 5_000,
+        end_time_ms=now - 1_000,
+        outcome=AttemptOutcome.IN_DOUBT,
+        calls={0: Call(state=CallState.DONE, paid=True, sent_time_ms=now - 5_000, receipt="r")},
+    )
+    task = make_task(str(ULID()), attempt=1, attempts={1: bought}, ttl_time_ms=now - 1)
+    assert await silent_desk.store.insert(task)
+    assert await silent_desk.tasks.wait(task, timeout_s=0.3) == task
+    assert silent_desk.store_faults.calls["get"] == 1, "the reading that follows every subscription"
 
 
 async def test_a_heartbeat_comes_although_nothing_happens(silent_desk: Desk) -> None:
@@ -81,6 +101,31 @@ async def test_a_wait_without_the_store_ends_in_time(silent_desk: Desk) -> None:
     start = time.monotonic()
     assert await silent_desk.tasks.wait(task, timeout_s=0.5) == task
     assert time.monotonic() - start < 0.5 + SOON_S
+
+
+@pytest.mark.parametrize("readings", [0, 1])
+async def test_a_store_that_falls_silent_does_not_hold_up_the_answer(
+    silent_desk: Desk, readings: int
+) -> None:
+    """From the first reading on, or later: the task is given as it was last seen."""
+    task = await silent_desk.submit()
+    start = time.monotonic()
+    seen = 0
+    async with asyncio.timeout(SOON_S):
+        async for reading in silent_desk.tasks.changes(task, timeout_s=0.5, heartbeat_s=0.1):
+            assert reading == task
+            seen += 1
+            if seen > readings:
+                silent_desk.store_faults.gates["get"] = asyncio.Event()  # never set
+    assert time.monotonic() - start >= 0.5
+    assert waiting(silent_desk) == 0
+
+
+async def test_when_the_time_is_up_the_store_is_not_asked_again(silent_desk: Desk) -> None:
+    """The answer has to reach the caller before its deadline: no reading may stand in between."""
+    task = await silent_desk.submit()
+    assert await silent_desk.tasks.wait(task, timeout_s=0.1) == task
+    assert silent_desk.store_faults.calls["get"] == 1
 
 
 async def test_a_caller_that_vanishes_is_forgotten(silent_desk: Desk) -> None:

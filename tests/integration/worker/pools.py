@@ -77,8 +77,8 @@ async def all_over(bench: Bench, *task_ids: str) -> None:
     """Every task has ended, in the store and in the queue."""
 
     async def over() -> bool:
-        states = await bench.store.states(task_ids)
-        return all(state.terminal for state in states.values()) and await bench.real_queue.depth() == 0
+        tasks = await bench.store.get_many(task_ids)
+        return all(task.state.terminal for task in tasks.values()) and await bench.real_queue.depth() == 0
 
     await until_async(over, within_s=8, what="the end of all tasks")
 

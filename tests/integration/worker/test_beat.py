@@ -68,7 +68,7 @@ async def test_registering_adds_a_row(bench: Bench) -> None:
     assert not beat.fresh, "nobody may call before the row is there"
     await beat.register()
     assert is_fresh(beat)
-    assert await row(bench, beat.id) == WorkerRow(id=beat.id, beat=0, lost=False, slots=7)
+    assert await row(bench, beat.id) == WorkerRow(id=beat.id, beat=0, lost=False, slots=7, lease_ms=15_000)
 
 
 async def test_registering_waits_for_the_store(bench: Bench, clock: Clock) -> None:

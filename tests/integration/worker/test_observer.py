@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.worker.beat import KEEP_LOST_S, Observer
+from server.worker.beat import KEEP_LOST_S, Beat, Observer
 from tests.integration.worker.bench import Bench
 from tests.waiting import until_async
 
@@ -163,6 +163,31 @@ async def test_the_row_of_a_lost_worker_goes_after_an_hour(bench: Bench, watch: 
     await watch.look(after_s=1.0)
     assert await bench.store.workers() == []
     assert not await bench.store.beat(DEAD), "were it to come back, it would learn so"
+
+
+@pytest.mark.parametrize(
+    ("own_lease_s", "reads"), [(0.0, 4), (LEASE_S / 5, 4), (LEASE_S, 4), (2 * LEASE_S, 7), (40.0, 9)]
+)
+async def test_a_worker_is_judged_by_the_longer_of_both_leases(
+    bench: Bench, watch: Watch, own_lease_s: float, reads: int
+) -> None:
+    """LEASE_SECONDS may differ, for good or while it is being changed; 0 is a worker that did not say."""
+    await bench.store.remove_worker(DEAD)
+    await bench.store.register_worker("worker-1", host="h", pid=1, lease_ms=round(own_lease_s * 1_000))
+    for _ in range(reads - 1):
+        assert await watch.look() == []
+    assert await watch.look() == ["worker-1"]
+
+
+async def test_who_beats_by_a_longer_lease_is_never_lost(bench: Bench, watch: Watch) -> None:
+    """A beat in every fourth read is in time for a lease four times as long."""
+    beat = Beat(bench.store, lease_s=4 * LEASE_S)
+    await beat.register()
+    for n in range(24):
+        if n % 4 == 3:
+            assert await bench.store.beat(beat.id)
+        await watch.look()
+    assert await lost(bench) == [DEAD]
 
 
 async def test_the_slots_of_all_who_are_not_lost_are_added_up(bench: Bench, watch: Watch) -> None:

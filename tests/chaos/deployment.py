@@ -109,6 +109,11 @@ class Deployment:
         if replace:
             self.again(lambda: asyncio.create_task(self.start_worker(), name="next-worker"))
 
+    async def stop_worker(self, process: Process) -> None:
+        """SIGTERM it, and wait for its end."""
+        self.workers.remove(process)
+        await process.stop()
+
     async def kill_any_worker(self) -> None:
         """SIGKILL one that holds no task which was hit before and may be bought twice: all can end well.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
+
+from task.v1 import task_pb2
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, explain
+from tests.chaos.ledger import Promise, explain, open_attempt
 from tests.chaos.load import held, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
@@ -120,38 +123,69 @@ async def _asked_for_link(deployment: Deployment, promise: Promise) -> None:
 
 
 async def fencing(run: Run) -> None:
-    """Stopped past the lease with paid calls in hand, and continued when their successors are done."""
+    """Stopped past the lease with paid calls in hand, and continued while their successors work, or after."""
     sleepers = run.size(short=2, full=10)
     async with run.deployed(workers=sleepers, WORKER_CONCURRENCY="1") as deployment:
-        await deployment.start_worker(WORKER_CONCURRENCY="1")
         for _ in range(run.size(short=1, full=5)):
             await _sleep_and_wake(run, deployment, sleepers)
         await run.settle(deployment)
 
 
 async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
-    promises = [await held(deployment, 1 + n % 2) for n in range(sleepers)]
-    asleep = [(promise, await deployment.holder(promise)) for promise in promises]
-    for _, worker in asleep:
+    """Half of them wake while attempt 2 is open: only the attempt's number is left to refuse their writes.
+
+    The others wake when their tasks have ended, completed by a successor or OUTCOME_UNKNOWN.
+    """
+    early = [await held(deployment, 2) for _ in range(sleepers // 2)]
+    late = [await held(deployment, 1 + n % 2) for n in range(sleepers - len(early))]
+    asleep = {promise.task_id: await deployment.holder(promise) for promise in early + late}
+    heir = await deployment.start_worker(WORKER_CONCURRENCY=str(2 * sleepers))
+    for worker in asleep.values():
         worker.signal(signal.SIGSTOP)
         deployment.note_kill(worker)
         run.repetitions += 1
-    for promise in promises:  # the answer reaches the sleeper's socket, and the successor's call is answered
+    for promise in early + late:  # the answer reaches the sleeper's socket
         deployment.upstream.release(promise.prompt)
-    await deployment.all_ended(promises, within_s=60)
+    for promise in early:
+        deployment.upstream.hold(promise.prompt)  # from now on: the successor's call
+    for promise in early:
+        await deployment.upstream.until_billed(promise.prompt, 2)
+    await _wake(run, deployment, early, asleep)
+    for promise in early:
+        if open_attempt(await deployment.read(promise.task_id), heir.worker_ids) != 2:
+            run.broken("the successor has not the task in hand", promise.task_id)
+        deployment.upstream.release(promise.prompt)
+    await deployment.all_ended(early + late, within_s=60)
+    await _wake(run, deployment, late, asleep)
+
+    async def registered_again() -> bool:
+        return all(worker.worker_ids[-1] not in deployment.killed for worker in asleep.values())
+
+    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+    await deployment.stop_worker(heir)
+
+
+async def _wake(
+    run: Run, deployment: Deployment, promises: list[Promise], asleep: Mapping[str, Process]
+) -> None:
+    """Their stale writes are refused, and change nothing."""
     before = [await deployment.read(promise.task_id) for promise in promises]
-    for _, worker in asleep:
-        worker.signal(signal.SIGCONT)
-    for promise, worker in asleep:
-        await until(lambda p=promise, w=worker: _refused(w, p), within_s=20, what="a refused write")  # type: ignore[misc]
+    for promise in promises:
+        asleep[promise.task_id].signal(signal.SIGCONT)
+    for promise, left in zip(promises, before, strict=True):
+        await _refused_or_written(deployment, promise, asleep[promise.task_id], left)
     for promise, left in zip(promises, before, strict=True):
         if await deployment.read(promise.task_id) != left:
             run.broken("a stale write was accepted", promise.task_id)
 
-    async def registered_again() -> bool:
-        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in asleep)
 
-    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+async def _refused_or_written(
+    deployment: Deployment, promise: Promise, sleeper: Process, left: task_pb2.Task
+) -> None:
+    async def seen() -> bool:
+        return _refused(sleeper, promise) or await deployment.read(promise.task_id) != left
+
+    await until_async(seen, within_s=20, what="a stale write")
 
 
 def _refused(worker: Process, promise: Promise) -> bool:

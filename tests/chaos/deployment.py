@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,11 +110,6 @@ class Deployment:
         if replace:
             self.again(lambda: asyncio.create_task(self.start_worker(), name="next-worker"))
 
-    async def stop_worker(self, process: Process) -> None:
-        """SIGTERM it, and wait for its end."""
-        self.workers.remove(process)
-        await process.stop()
-
     async def kill_any_worker(self) -> None:
         """SIGKILL one that holds no task which was hit before and may be bought twice: all can end well.
 
@@ -192,7 +188,7 @@ class Deployment:
                 await asyncio.sleep(PAUSE_S)
             else:
                 if task.state in TERMINAL:
-                    promise.seen_end = task
+                    promise.seen_end, promise.seen_end_s = task, time.monotonic()
 
     async def holder(self, promise: Promise) -> Process:
         """The worker that has the task in hand."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from task.v1 import task_pb2
 
@@ -13,10 +15,13 @@ from tests.chaos.ledger import Promise, explain, open_attempt
 from tests.chaos.load import held, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
+from tests.side_port import fetch
 from tests.waiting import until, until_async
 
 DEFAULT_LEASE_S = 15.0
 DEFAULT_BOUND_S = 30.0
+BY_DEFAULT = ""
+"""OUTPUT_URL: over MongoDB pictures are in GridFS then, of which a test server bears only a few."""
 
 
 async def worker_kill(run: Run) -> None:
@@ -48,19 +53,23 @@ async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
 
 
 async def at_the_default_lease(run: Run) -> None:
-    """Workers with one task each, all killed at once; two others are left to find out."""
-    times = run.size(short=2, full=20)
+    """Bursts of kills at random moments: workers with one task each, as many others left to find out."""
+    bursts, kills = run.size(short=2, full=4), run.size(short=1, full=5)
     lease_s, bound_s = (run.lease_s, run.recovery_s) if run.short else (DEFAULT_LEASE_S, DEFAULT_BOUND_S)
-    async with run.deployed(workers=times, lease_s=lease_s, WORKER_CONCURRENCY="1") as deployment:
-        promises = [await held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
-        victims = [await deployment.holder(promise) for promise in promises]
-        for _ in range(2):
-            await deployment.start_worker(WORKER_CONCURRENCY=str(times))
-        for victim in victims:
-            deployment.kill_worker(victim, replace=False)
-        for promise in promises:
-            deployment.upstream.release(promise.prompt)
-        run.repetitions += times
+    async with run.deployed(
+        workers=2 * kills, lease_s=lease_s, WORKER_CONCURRENCY="1", OUTPUT_URL=BY_DEFAULT
+    ) as deployment:
+        for burst in range(bursts):
+            promises = [await held(deployment, 1 + (burst + n) % 2) for n in range(kills)]
+            victims = [await deployment.holder(promise) for promise in promises]
+            await asyncio.sleep(run.random.uniform(0, lease_s / 3))  # anywhere between two beats
+            for victim in victims:
+                deployment.kill_worker(victim)
+            for promise in promises:
+                deployment.upstream.release(promise.prompt)
+            await deployment.all_ended(promises, within_s=60)
+            await deployment.replaced()
+            run.repetitions += kills
         await run.settle(deployment, recovery_s=bound_s)
 
 
@@ -70,17 +79,27 @@ async def after_answer(run: Run) -> None:
 
 
 async def _after_answers(run: Run, max_paid: int, times: int) -> None:
-    async with run.deployed(workers=2) as deployment:
+    async with run.deployed(workers=2, OUTPUT_URL=BY_DEFAULT) as deployment:
         for n in range(times):
             await _killed_while_fetching(deployment, max_paid)
             run.repetitions += 1
-            if n % 5 == 0:
+            if n % 5 == 0 and not deployment.store.holds_outputs:
                 await _killed_with_the_bytes_stored(run, deployment, max_paid)
         await run.settle(deployment)
-    for promise in deployment.promises:
-        billed = deployment.upstream.billed[promise.prompt]
-        if billed != 1 or promise.final is None or not promise.final.image.images:
-            run.broken("what was bought was not used", explain(promise, billed, 1))
+        for promise in deployment.promises:
+            await _used(run, deployment, promise)
+
+
+async def _used(run: Run, deployment: Deployment, promise: Promise) -> None:
+    """What was bought, once, is what can be downloaded."""
+    billed = deployment.upstream.billed[promise.prompt]
+    if billed != 1 or promise.final is None or not promise.final.image.images:
+        run.broken("what was bought was not used", explain(promise, billed, 1))
+        return
+    image = promise.final.image.images[0]
+    got = await fetch(deployment.apis[0].http + urlsplit(image.url).path)
+    if hashlib.sha256(got.body).hexdigest() != image.sha256:
+        run.broken("what is downloaded is not what was stored", explain(promise, billed, 1))
 
 
 async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
@@ -95,7 +114,7 @@ async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
 
 
 async def _killed_with_the_bytes_stored(run: Run, deployment: Deployment, max_paid: int) -> None:
-    """The picture is kept, and the store that should hear of it is away."""
+    """The picture is kept, and the store that should hear of it is away: it has to be apart from pictures."""
     request = new_request(max_paid=max_paid)
     deployment.upstream.hold_links(request.prompt)
     promise = await submit(deployment, request)
@@ -162,7 +181,8 @@ async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> No
         return all(worker.worker_ids[-1] not in deployment.killed for worker in asleep.values())
 
     await until_async(registered_again, within_s=20, what="sleepers under new ids")
-    await deployment.stop_worker(heir)
+    deployment.workers.remove(heir)
+    await heir.stop()
 
 
 async def _wake(

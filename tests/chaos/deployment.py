@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +188,7 @@ class Deployment:
                 await asyncio.sleep(PAUSE_S)
             else:
                 if task.state in TERMINAL:
-                    promise.seen_end = task
+                    promise.seen_end, promise.seen_end_s = task, time.monotonic()
 
     async def holder(self, promise: Promise) -> Process:
         """The worker that has the task in hand."""

@@ -39,8 +39,12 @@ class Promise:
     cancelled: bool = False
     """Its cancel was asked for and not refused: it ends CANCELLED, and is never bought again."""
     told_ms: int = 0
+    asked_s: float = 0.0
+    """When its client began to ask for it, on the client's clock."""
     seen_end: task_pb2.Task | None = None
     """As a client first saw it ended."""
+    seen_end_s: float = 0.0
+    """When that was, on the client's clock."""
     final: task_pb2.Task | None = None
     """As it stands at the end of all."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 import uuid
 from types import TracebackType
 from typing import Self
@@ -74,12 +75,13 @@ async def submit(
     deployment: Deployment, request: image_service_pb2.GenerateImageRequest, *, doubts: int = 0
 ) -> Promise:
     """Submit, again and again under the same request id until somebody says that it was accepted."""
-    task_id = None
+    asked_s, task_id = time.monotonic(), None
     while task_id is None:
         task_id = await ask(deployment, request)
         if task_id is None:
             await asyncio.sleep(PAUSE_S)
     promise = promised(task_id, request, doubts=doubts)
+    promise.asked_s = asked_s
     deployment.follow(promise)
     return promise
 

@@ -17,6 +17,9 @@ from tests.mongo_process import MongoServer
 class Store(Protocol):
     """Where a deployment keeps its tasks."""
 
+    holds_outputs: bool
+    """Whether pictures lie in it by default, so that they are away when it is."""
+
     @property
     def url(self) -> str:
         """For STORE_URL."""
@@ -30,6 +33,8 @@ class Store(Protocol):
 
 class SqliteStore:
     """A file of its own; away while another connection holds its lock."""
+
+    holds_outputs = False
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "tasks.db"
@@ -54,6 +59,8 @@ class SqliteStore:
 
 class MongoStore:
     """A database of its own on a server of the row's own or shared; away while the server is stopped."""
+
+    holds_outputs = True
 
     def __init__(self, server: MongoServer | None, server_url: str) -> None:
         self._server = server

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from task.v1 import task_pb2
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, explain
+from tests.chaos.ledger import Promise, explain, open_attempt
 from tests.chaos.load import held, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
+from tests.side_port import fetch
 from tests.waiting import until, until_async
 
 DEFAULT_LEASE_S = 15.0
 DEFAULT_BOUND_S = 30.0
+BY_DEFAULT = ""
+"""OUTPUT_URL: over MongoDB pictures are in GridFS then, of which a test server bears only a few."""
 
 
 async def worker_kill(run: Run) -> None:
@@ -45,19 +53,23 @@ async def _on_an_idle_queue(run: Run, max_paid: int, times: int) -> None:
 
 
 async def at_the_default_lease(run: Run) -> None:
-    """Workers with one task each, all killed at once; two others are left to find out."""
-    times = run.size(short=2, full=20)
+    """Bursts of kills at random moments: workers with one task each, as many others left to find out."""
+    bursts, kills = run.size(short=2, full=4), run.size(short=1, full=5)
     lease_s, bound_s = (run.lease_s, run.recovery_s) if run.short else (DEFAULT_LEASE_S, DEFAULT_BOUND_S)
-    async with run.deployed(workers=times, lease_s=lease_s, WORKER_CONCURRENCY="1") as deployment:
-        promises = [await held(deployment, max_paid) for max_paid in (1, 2) for _ in range(times // 2)]
-        victims = [await deployment.holder(promise) for promise in promises]
-        for _ in range(2):
-            await deployment.start_worker(WORKER_CONCURRENCY=str(times))
-        for victim in victims:
-            deployment.kill_worker(victim, replace=False)
-        for promise in promises:
-            deployment.upstream.release(promise.prompt)
-        run.repetitions += times
+    async with run.deployed(
+        workers=2 * kills, lease_s=lease_s, WORKER_CONCURRENCY="1", OUTPUT_URL=BY_DEFAULT
+    ) as deployment:
+        for burst in range(bursts):
+            promises = [await held(deployment, 1 + (burst + n) % 2) for n in range(kills)]
+            victims = [await deployment.holder(promise) for promise in promises]
+            await asyncio.sleep(run.random.uniform(0, lease_s / 3))  # anywhere between two beats
+            for victim in victims:
+                deployment.kill_worker(victim)
+            for promise in promises:
+                deployment.upstream.release(promise.prompt)
+            await deployment.all_ended(promises, within_s=60)
+            await deployment.replaced()
+            run.repetitions += kills
         await run.settle(deployment, recovery_s=bound_s)
 
 
@@ -67,17 +79,27 @@ async def after_answer(run: Run) -> None:
 
 
 async def _after_answers(run: Run, max_paid: int, times: int) -> None:
-    async with run.deployed(workers=2) as deployment:
+    async with run.deployed(workers=2, OUTPUT_URL=BY_DEFAULT) as deployment:
         for n in range(times):
             await _killed_while_fetching(deployment, max_paid)
             run.repetitions += 1
-            if n % 5 == 0:
+            if n % 5 == 0 and not deployment.store.holds_outputs:
                 await _killed_with_the_bytes_stored(run, deployment, max_paid)
         await run.settle(deployment)
-    for promise in deployment.promises:
-        billed = deployment.upstream.billed[promise.prompt]
-        if billed != 1 or promise.final is None or not promise.final.image.images:
-            run.broken("what was bought was not used", explain(promise, billed, 1))
+        for promise in deployment.promises:
+            await _used(run, deployment, promise)
+
+
+async def _used(run: Run, deployment: Deployment, promise: Promise) -> None:
+    """What was bought, once, is what can be downloaded."""
+    billed = deployment.upstream.billed[promise.prompt]
+    if billed != 1 or promise.final is None or not promise.final.image.images:
+        run.broken("what was bought was not used", explain(promise, billed, 1))
+        return
+    image = promise.final.image.images[0]
+    got = await fetch(deployment.apis[0].http + urlsplit(image.url).path)
+    if hashlib.sha256(got.body).hexdigest() != image.sha256:
+        run.broken("what is downloaded is not what was stored", explain(promise, billed, 1))
 
 
 async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
@@ -92,7 +114,7 @@ async def _killed_while_fetching(deployment: Deployment, max_paid: int) -> None:
 
 
 async def _killed_with_the_bytes_stored(run: Run, deployment: Deployment, max_paid: int) -> None:
-    """The picture is kept, and the store that should hear of it is away."""
+    """The picture is kept, and the store that should hear of it is away: it has to be apart from pictures."""
     request = new_request(max_paid=max_paid)
     deployment.upstream.hold_links(request.prompt)
     promise = await submit(deployment, request)
@@ -120,38 +142,70 @@ async def _asked_for_link(deployment: Deployment, promise: Promise) -> None:
 
 
 async def fencing(run: Run) -> None:
-    """Stopped past the lease with paid calls in hand, and continued when their successors are done."""
+    """Stopped past the lease with paid calls in hand, and continued while their successors work, or after."""
     sleepers = run.size(short=2, full=10)
     async with run.deployed(workers=sleepers, WORKER_CONCURRENCY="1") as deployment:
-        await deployment.start_worker(WORKER_CONCURRENCY="1")
         for _ in range(run.size(short=1, full=5)):
             await _sleep_and_wake(run, deployment, sleepers)
         await run.settle(deployment)
 
 
 async def _sleep_and_wake(run: Run, deployment: Deployment, sleepers: int) -> None:
-    promises = [await held(deployment, 1 + n % 2) for n in range(sleepers)]
-    asleep = [(promise, await deployment.holder(promise)) for promise in promises]
-    for _, worker in asleep:
+    """Half of them wake while attempt 2 is open: only the attempt's number is left to refuse their writes.
+
+    The others wake when their tasks have ended, completed by a successor or OUTCOME_UNKNOWN.
+    """
+    early = [await held(deployment, 2) for _ in range(sleepers // 2)]
+    late = [await held(deployment, 1 + n % 2) for n in range(sleepers - len(early))]
+    asleep = {promise.task_id: await deployment.holder(promise) for promise in early + late}
+    heir = await deployment.start_worker(WORKER_CONCURRENCY=str(2 * sleepers))
+    for worker in asleep.values():
         worker.signal(signal.SIGSTOP)
         deployment.note_kill(worker)
         run.repetitions += 1
-    for promise in promises:  # the answer reaches the sleeper's socket, and the successor's call is answered
+    for promise in early + late:  # the answer reaches the sleeper's socket
         deployment.upstream.release(promise.prompt)
-    await deployment.all_ended(promises, within_s=60)
+    for promise in early:
+        deployment.upstream.hold(promise.prompt)  # from now on: the successor's call
+    for promise in early:
+        await deployment.upstream.until_billed(promise.prompt, 2)
+    await _wake(run, deployment, early, asleep)
+    for promise in early:
+        if open_attempt(await deployment.read(promise.task_id), heir.worker_ids) != 2:
+            run.broken("the successor has not the task in hand", promise.task_id)
+        deployment.upstream.release(promise.prompt)
+    await deployment.all_ended(early + late, within_s=60)
+    await _wake(run, deployment, late, asleep)
+
+    async def registered_again() -> bool:
+        return all(worker.worker_ids[-1] not in deployment.killed for worker in asleep.values())
+
+    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+    deployment.workers.remove(heir)
+    await heir.stop()
+
+
+async def _wake(
+    run: Run, deployment: Deployment, promises: list[Promise], asleep: Mapping[str, Process]
+) -> None:
+    """Their stale writes are refused, and change nothing."""
     before = [await deployment.read(promise.task_id) for promise in promises]
-    for _, worker in asleep:
-        worker.signal(signal.SIGCONT)
-    for promise, worker in asleep:
-        await until(lambda p=promise, w=worker: _refused(w, p), within_s=20, what="a refused write")  # type: ignore[misc]
+    for promise in promises:
+        asleep[promise.task_id].signal(signal.SIGCONT)
+    for promise, left in zip(promises, before, strict=True):
+        await _refused_or_written(deployment, promise, asleep[promise.task_id], left)
     for promise, left in zip(promises, before, strict=True):
         if await deployment.read(promise.task_id) != left:
             run.broken("a stale write was accepted", promise.task_id)
 
-    async def registered_again() -> bool:
-        return all(worker.worker_ids[-1] not in deployment.killed for _, worker in asleep)
 
-    await until_async(registered_again, within_s=20, what="sleepers under new ids")
+async def _refused_or_written(
+    deployment: Deployment, promise: Promise, sleeper: Process, left: task_pb2.Task
+) -> None:
+    async def seen() -> bool:
+        return _refused(sleeper, promise) or await deployment.read(promise.task_id) != left
+
+    await until_async(seen, within_s=20, what="a stale write")
 
 
 def _refused(worker: Process, promise: Promise) -> bool:

@@ -169,10 +169,14 @@ async def test_a_wait_outlasts_one_block(
 ) -> None:
     monkeypatch.setattr("server.queue.task_queue.LONGEST_BLOCK_S", 0.05)
     assert LONGEST_BLOCK_S == 2.0
+    before = await _blocks(board)
     waiting = asyncio.create_task(queue.wait_for_work(timeout_s=30), name="waiting")
-    for _ in range(3):
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
+
+    async def blocked_again() -> bool:
+        return await _blocks(board) >= before + 4
+
+    await until_async(blocked_again, within_s=10, what="blocks one after the other")
+    assert not waiting.done()
     await queue.enqueue([entry("t1")])
     assert await waiting
 
@@ -195,6 +199,12 @@ async def _until_blocked(board: Board, count: int = 1) -> None:
         return int((await board.client.info("clients"))["blocked_clients"]) >= count
 
     await until_async(blocked, within_s=10)
+
+
+async def _blocks(board: Board) -> int:
+    """How many blocking reads Redis has been asked for."""
+    stats = await board.client.info("commandstats")
+    return int(stats.get("cmdstat_blpop", {}).get("calls", 0))
 
 
 # --- a Redis that is not there ------------------------------------------------------------------------------

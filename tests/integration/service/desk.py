@@ -40,7 +40,15 @@ class SilentEvents:
 
     def __init__(self, *, connected: bool) -> None:
         self.connected = connected
-        self.connections = 1
+        self.times_connected = 1
+        self.looks = 0
+        """How often somebody wanted to know whether they were away meanwhile."""
+
+    @property
+    def connections(self) -> int:
+        """See TaskEvents."""
+        self.looks += 1
+        return self.times_connected
 
     async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
         """See TaskEvents."""

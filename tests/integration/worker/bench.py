@@ -76,6 +76,7 @@ class Bench:
         self.metrics = Metrics(app="test", version="0", role="worker")
         self.time_shift_ms = 0
         self.keys = keys
+        self.accepted: list[str] = []
         self._redis = redis
 
     def now_ms(self) -> int:
@@ -124,6 +125,7 @@ class Bench:
         task = make_task(str(ULID()), **{**values, **changes})
         assert await self.store.insert(task)
         await self.queue.enqueue([entry(task)])
+        self.accepted.append(task.id)
         return task
 
     async def task(self, task_id: str) -> Task:
@@ -198,6 +200,11 @@ class Bench:
         """Redis forgets this queue."""
         async for key in self._redis.scan_iter(match=self.keys.prefix + "*"):
             await self._redis.delete(key)
+
+    async def all_ended(self) -> bool:
+        """Whether every task that was accepted is over."""
+        self.store_faults.wake()
+        return all([(await self.task(task_id)).state.terminal for task_id in self.accepted])
 
     def sweep(self) -> Sweep:
         """A sweep over store and queue."""

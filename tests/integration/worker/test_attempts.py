@@ -107,13 +107,13 @@ async def test_several_images_may_come_at_once(bench: Bench) -> None:
             for index in generation.indexes[:-1]:
                 group.create_task(handed_over(progress, index))
             await until(lambda: bench.output_faults.calls["put"], within_s=5)
-            await asyncio.sleep(0.03)  # whatever else can begin has begun
-            go_on.set()
-        await asyncio.sleep(0.01)
+            go_on.set()  # all were handed over before the first was verified
+        kept = (await bench.task(accepted.id)).images  # a time that is over would end the attempt here
+        assert sorted(kept) == [*range(8)]
         await progress(made(generation.indexes[-1]))
         return Generated()
 
-    await bench.accept(images=9)
+    accepted = await bench.accept(images=9)
     task = await bench.run(bench.execution(ScriptedProvider(script)))
     assert task.state is TaskState.COMPLETED
     assert (task.attempt, sorted(task.images)) == (1, [*range(9)])

@@ -195,10 +195,19 @@ async def test_redis_away_in_mid_sequence_is_not_noticed(bench: Bench) -> None:
         bench.queue_faults.away = True
         return await makes_all(generation, progress)
 
-    await bench.accept(images=3)
-    task = await bench.run(bench.execution(ScriptedProvider(script)))
+    accepted = await bench.accept(images=3)
+    claimed = await bench.claim(lease_ms=1)
+    await bench.start(bench.execution(ScriptedProvider(script)), claimed)
+    task = await bench.task(accepted.id)
     assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
     assert bench.queue_faults.calls["announce"] == 3
+    sweep = bench.sweep()
+
+    async def gone() -> bool:
+        await sweep.step()
+        return await bench.place(accepted.id) == "gone"
+
+    await until_async(gone, within_s=5)
 
 
 async def test_a_retry_that_redis_did_not_take_comes_back(bench: Bench) -> None:

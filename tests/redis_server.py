@@ -66,6 +66,11 @@ class RedisServer:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
+
+    @property
     def directory(self) -> Path:
         """Where it keeps its files."""
         return self._directory

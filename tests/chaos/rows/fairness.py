@@ -16,8 +16,8 @@ SLOWER = 2.0
 
 async def fair_share(run: Run) -> None:
     """The p95 of the second caller from submit to COMPLETED, alone and beside the flood."""
-    flood, calls = run.size(short=300, full=10_000), run.size(short=20, full=60)
-    every_s = 0.1 if run.short else 1.0
+    flood, calls = run.size(short=300, full=10_000), run.size(short=10, full=60)
+    every_s = 0.2 if run.short else 1.0
     async with run.deployed(workers=2, delay_s=0.5, QUEUE_MAX_DEPTH="100000") as deployment:
         alone = await _calls(deployment, calls, every_s)
         flooding = asyncio.create_task(_flood(deployment, flood), name="flood")

@@ -63,23 +63,6 @@ def parse_size(text: str) -> Size | None:
     return Size(width_px=int(match[1]), height_px=int(match[2]))
 
 
-class ReferenceKind(StrEnum):
-    """Where a reference image comes from."""
-
-    STORED = "stored"
-    """`value` is a key of the output store: bytes sent with the request, or an earlier output."""
-    URL = "url"
-    """`value` is a link that the provider, or the service for it, reads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """One reference image."""
-
-    kind: ReferenceKind
-    value: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """A valid request for one image or a sequence of them: what a provider is given to fulfil."""
@@ -93,7 +76,7 @@ class ImageRequest:
     seed: int
     """Never negative: a request without one gets a random seed at acceptance, so that a retry repeats it."""
     guidance_scale: float | None = None
-    references: tuple[Reference, ...] = ()
+    references: tuple[str, ...] = ()
     quality: str = ""
     output_format: OutputFormat = OutputFormat.PNG
     sequence: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from server.domain.errors import Reason
-from server.domain.request import MAX_SEED, ReferenceKind
+from server.domain.request import MAX_SEED
 from server.providers.contract import Generation, ProviderError, Sent
 
 _SIGNATURES = (
@@ -62,14 +62,9 @@ def encoded(generation: Generation) -> bytes:
 
 
 def _sources(generation: Generation) -> Iterator[str]:
-    """The reference images in order: bytes as data URIs, links as they are."""
-    stored = iter(generation.references)
-    for place, reference in enumerate(generation.request.references):
-        if reference.kind is ReferenceKind.URL:
-            yield reference.value
-        else:
-            data = next(stored)
-            yield f"data:image/{_format(data, place)};base64,{base64.b64encode(data).decode()}"
+    """The reference images in order, as data URIs."""
+    for place, data in enumerate(generation.references):
+        yield f"data:image/{_format(data, place)};base64,{base64.b64encode(data).decode()}"
 
 
 def _format(data: bytes, place: int) -> str:

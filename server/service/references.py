@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from server.domain import references as limits
 from server.domain.admission import Draft
 from server.domain.errors import InvalidRequest, Violation
-from server.domain.request import MAX_REFERENCE_PIXELS, Reference, ReferenceKind
+from server.domain.request import MAX_REFERENCE_PIXELS
 from server.ports import DownloadFailed, Downloads, OutputStore, TaskStore
 
 LINKS_S = 10.0
@@ -77,16 +77,17 @@ class References:
 
     async def keep(
         self, draft: Draft, earlier: Mapping[int, str], *, links_timeout_s: float
-    ) -> tuple[Reference, ...]:
+    ) -> tuple[str, ...]:
         """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave.
+
+        Returns the pictures' keys in the output store, in the request's order.
 
         Raises InvalidRequest with every link that gave no picture, StoreUnavailable.
         """
         read = await self._read_links(draft, links_timeout_s)
-        kept: list[Reference] = []
+        kept: list[str] = []
         for i, reference in enumerate(draft.references):
-            key = earlier.get(i) or read.get(i) or await self._keep(reference.data)
-            kept.append(Reference(kind=ReferenceKind.STORED, value=key))
+            kept.append(earlier.get(i) or read.get(i) or await self._keep(reference.data))
         return tuple(kept)
 
     async def _read_links(self, draft: Draft, timeout_s: float) -> Mapping[int, str]:

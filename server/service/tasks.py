@@ -24,7 +24,7 @@ from server.domain.errors import (
     StoreUnavailable,
     TaskNotFound,
 )
-from server.domain.request import MAX_ID_CHARS, Reference
+from server.domain.request import MAX_ID_CHARS
 from server.domain.routing import Routing, pool_code
 from server.domain.task import Task, TaskState, TaskType
 from server.metrics import Metrics
@@ -175,9 +175,7 @@ class TaskService:
             else:
                 return
 
-    def _new_task(
-        self, submission: Submission, admitted: Admitted, references: tuple[Reference, ...]
-    ) -> Task:
+    def _new_task(self, submission: Submission, admitted: Admitted, references: tuple[str, ...]) -> Task:
         draft = submission.draft
         now = self._now_ms()
         return Task(

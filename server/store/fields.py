@@ -10,7 +10,7 @@ from typing import Any
 
 from server.domain.errors import Reason, TaskError
 from server.domain.money import Price
-from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
+from server.domain.request import ImageRequest, OutputFormat, Size
 from server.domain.task import Attempt, AttemptOutcome, Call, CallState, Counts, StoredImage
 from server.domain.writes import Value
 
@@ -22,7 +22,6 @@ _OUTCOMES = {member.value: member for member in AttemptOutcome}
 _CALL_STATES = {member.value: member for member in CallState}
 _REASONS = {member.value: member for member in Reason}
 _FORMATS = {member.value: member for member in OutputFormat}
-_KINDS = {member.value: member for member in ReferenceKind}
 
 
 def encode_value(value: Value) -> Any:
@@ -68,7 +67,7 @@ def encode_request(request: ImageRequest) -> Document:
     if request.guidance_scale is not None:
         document["guidance_scale"] = request.guidance_scale
     if request.references:
-        document["references"] = [{"kind": r.kind.value, "value": r.value} for r in request.references]
+        document["references"] = list(request.references)
     if request.quality:
         document["quality"] = request.quality
     if request.sequence:
@@ -162,7 +161,7 @@ def decode_request(document: Mapping[str, Any]) -> ImageRequest:
         watermark=get("watermark", False),
         seed=document["seed"],
         guidance_scale=get("guidance_scale"),
-        references=tuple(Reference(kind=_KINDS[r["kind"]], value=r["value"]) for r in get("references", ())),
+        references=tuple(get("references", ())),
         quality=get("quality", ""),
         output_format=_FORMATS[document["output_format"]],
         sequence=get("sequence", False),

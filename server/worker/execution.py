@@ -16,7 +16,6 @@ import structlog
 from server.domain import life, purchases, verdicts, writes
 from server.domain.catalogue import Route
 from server.domain.errors import StoreUnavailable, TaskError
-from server.domain.request import ReferenceKind
 from server.domain.task import Task, TaskState
 from server.domain.writes import Write
 from server.metrics import Metrics
@@ -218,10 +217,7 @@ class Execution:
     async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
         """The reference images' bytes, read before anything is marked; the error when one is gone."""
         found: list[bytes] = []
-        for place, reference in enumerate(task.request.references):
-            if reference.kind is not ReferenceKind.STORED:
-                continue  # links are the provider's to read
-            key = reference.value
+        for place, key in enumerate(task.request.references):
             stored = await until_kept(lambda key=key: self._outputs.get(key))  # type: ignore[misc]
             if stored is None:
                 return reference_gone(place)

@@ -8,7 +8,7 @@ from ulid import ULID
 
 from server.domain.errors import Reason, TaskError
 from server.domain.money import Price
-from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
+from server.domain.request import ImageRequest, OutputFormat, Size
 from server.domain.task import (
     Attempt,
     AttemptOutcome,
@@ -118,8 +118,8 @@ def full_task() -> Task:
         seed=2**31 - 1,
         guidance_scale=7.5,
         references=(
-            Reference(kind=ReferenceKind.URL, value="https://example.com/cat.png"),
-            Reference(kind=ReferenceKind.STORED, value="references/" + "ab" * 32),
+            "01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-cat.png",
+            "references/" + "ab" * 32,
         ),
         quality="high",
         output_format=OutputFormat.WEBP,

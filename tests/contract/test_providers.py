@@ -12,7 +12,7 @@ from PIL import Image
 
 from server.domain.catalogue import Parameters
 from server.domain.errors import Reason
-from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
+from server.domain.request import ImageRequest, OutputFormat, Size
 from server.providers.ark import ArkProvider
 from server.providers.contract import Generation, MadeImage, Provider, ProviderError, Sent
 from server.providers.fetch import OutputFetcher
@@ -20,7 +20,7 @@ from server.providers.local import LocalProvider
 from tests.upstreams import ArkUpstream
 
 TIMEOUT_S = 30.0
-STORED = Reference(kind=ReferenceKind.STORED, value="references/" + "0" * 64)
+STORED = "references/" + "0" * 64
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind, Size
+from server.domain.request import ImageRequest, OutputFormat, Size
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
 from server.providers.contract import Generated, Generation, MadeImage, ProviderError
@@ -43,7 +43,7 @@ def order(
     references: tuple[bytes, ...] = (),
 ) -> Generation:
     """One image, or a sequence of up to `images`."""
-    stored = Reference(kind=ReferenceKind.STORED, value="references/" + "0" * 64)
+    stored = "references/" + "0" * 64
     return Generation(
         task_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
         upstream_model=model,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from server.domain.catalogue import Model
 from server.domain.errors import Reason
-from server.domain.request import MAX_SEED, OutputFormat, Reference, ReferenceKind
+from server.domain.request import MAX_SEED, OutputFormat
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
 from server.providers.contract import Generation, Sent
@@ -77,18 +76,6 @@ async def test_reference_images_go_along_in_order(upstream: ArkUpstream, provide
     assert [base64.b64decode(source.split(",")[1]) for source in sources] == list(pictures)
     await Call().make(provider, order(references=pictures[:1]))
     assert upstream.last_body[PROMPT]["image"] == sources[0], "a single one is no list"
-
-
-async def test_links_to_references_are_the_vendors_to_read(
-    upstream: ArkUpstream, provider: ArkProvider
-) -> None:
-    asked = order(references=(picture(),))
-    link = Reference(kind=ReferenceKind.URL, value="https://images.example/heron.png")
-    request = replace(asked.request, references=(link, *asked.request.references))
-    await Call().make(provider, replace(asked, request=request))
-    first, second = upstream.last_body[PROMPT]["image"]
-    assert first == link.value
-    assert second.startswith("data:image/png;base64,")
 
 
 async def test_a_reference_that_is_no_picture_is_never_sent(

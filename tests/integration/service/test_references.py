@@ -14,7 +14,7 @@ from PIL import Image
 from server.domain import attempt_writes, life
 from server.domain.admission import DraftReference
 from server.domain.errors import InvalidRequest, QueueFull, StoreUnavailable
-from server.domain.request import MAX_REFERENCE_BYTES, Reference, ReferenceKind
+from server.domain.request import MAX_REFERENCE_BYTES
 from server.domain.task import Task
 from server.domain.writes import with_images
 from server.ports import now_ms
@@ -34,13 +34,13 @@ def by_link(url: str) -> DraftReference:
     return DraftReference(kind="url", url=url)
 
 
-def kept(data: bytes) -> Reference:
+def kept(data: bytes) -> str:
     """The reference that a task has to these bytes."""
-    return Reference(kind=ReferenceKind.STORED, value=reference_key(hashlib.sha256(data).hexdigest()))
+    return reference_key(hashlib.sha256(data).hexdigest())
 
 
 async def stored(desk: Desk, data: bytes) -> bytes | None:
-    found = await desk.outputs.get(kept(data).value)
+    found = await desk.outputs.get(kept(data))
     return found.data if found is not None else None
 
 
@@ -88,7 +88,7 @@ async def test_all_kinds_keep_their_order(desk: Desk) -> None:
                 by_link(server.link("cat")),
             )
         )
-    output = Reference(kind=ReferenceKind.STORED, value=image().key)
+    output = image().key
     assert task.request.references == (kept(DOG), kept(CAT), output, kept(CAT))
     assert await desk.store.get(task.id) == task
 

@@ -19,7 +19,7 @@ from server.domain.errors import (
     QueueFull,
     StoreUnavailable,
 )
-from server.domain.request import OutputFormat, Reference, ReferenceKind, Size
+from server.domain.request import OutputFormat, Size
 from server.domain.task import Priority, Task, TaskState
 from server.domain.writes import with_images
 from server.ports import Entry, Lane, Pool, now_ms
@@ -239,7 +239,7 @@ async def test_references_keep_their_order(desk: Desk) -> None:
     output = DraftReference(kind="output", task_id=earlier.id, index=0)
     task = await desk.submit(references=(PICTURE, output, replace(PICTURE, data=flat(32, 64)), PICTURE))
     keys = [key_of(flat(64, 64)), image().key, key_of(flat(32, 64)), key_of(flat(64, 64))]
-    assert task.request.references == tuple(Reference(kind=ReferenceKind.STORED, value=key) for key in keys)
+    assert task.request.references == tuple(keys)
     assert await desk.store.get(task.id) == task
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from server.domain.catalogue import Parameters
 from server.domain.errors import Reason
-from server.domain.request import ImageRequest, OutputFormat, Reference, ReferenceKind
+from server.domain.request import ImageRequest, OutputFormat
 from server.domain.task import AttemptOutcome, CallState, TaskState
 from server.providers.contract import Generated, Generation, Progress
 from server.store.outputs import reference_key
@@ -160,7 +160,7 @@ async def test_an_answer_without_images_and_without_reason_fails(bench: Bench) -
 # --- references --------------------------------------------------------------------------------------
 
 
-def request_with(*references: Reference) -> ImageRequest:
+def request_with(*references: str) -> ImageRequest:
     return replace(make_task("any").request, references=references)
 
 
@@ -168,16 +168,14 @@ async def test_stored_references_are_given_as_bytes(bench: Bench) -> None:
     keys = [reference_key(hashlib.sha256(data).hexdigest()) for data in (b"one", b"two")]
     for key, data in zip(keys, (b"one", b"two"), strict=True):
         await bench.outputs.put(key, data, mime_type="application/octet-stream")
-    references = [Reference(kind=ReferenceKind.STORED, value=key) for key in reversed(keys)]
-    link = Reference(kind=ReferenceKind.URL, value="http://example.com/cat.png")
     provider = ScriptedProvider(makes_all)
-    await bench.accept(request=request_with(references[0], link, references[1]))
+    await bench.accept(request=request_with(*reversed(keys)))
     await bench.run(bench.execution(provider))
-    assert provider.calls[0].references == (b"two", b"one"), "links are left to the provider"
+    assert provider.calls[0].references == (b"two", b"one")
 
 
 async def test_a_reference_that_is_gone_ends_the_task_before_a_call(bench: Bench) -> None:
-    gone = Reference(kind=ReferenceKind.STORED, value=reference_key("0" * 64))
+    gone = reference_key("0" * 64)
     provider = ScriptedProvider(makes_all, paid=True)
     await bench.accept(request=request_with(gone))
     task = await bench.run(bench.execution(provider))

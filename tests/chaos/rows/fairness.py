@@ -12,6 +12,8 @@ from tests.chaos.run import Run
 
 AT_ONCE = 64
 SLOWER = 2.0
+SLOWER_SHORT = 3.0
+"""Of a few seconds most are those in which the flood breaks in, and its submits take the API process."""
 
 
 async def fair_share(run: Run) -> None:
@@ -31,7 +33,7 @@ async def fair_share(run: Run) -> None:
     run.notes.append(
         f"p95 {p95_alone:.2f} s alone, {p95:.2f} s beside the flood, of which {still_flooded} tasks were left"
     )
-    if p95 > SLOWER * p95_alone:
+    if p95 > (SLOWER_SHORT if run.short else SLOWER) * p95_alone:
         run.broken("a caller was starved", f"p95 {p95:.2f} s beside a flood, {p95_alone:.2f} s alone")
     if not still_flooded:
         run.broken("the flood was over before the other caller was done")

@@ -30,12 +30,11 @@ def payers(task: Task) -> Mapping[int, int]:
 def _came(task: Task) -> Collection[int]:
     """The pictures that were bought and came, or were lost on their way to us."""
     came = set(task.images)
-    for index, error in task.failures.items():
-        if error.reason is Reason.OUTPUT_FETCH_FAILED:
-            came.add(index)
+    lost = {i for i, error in task.failures.items() if error.reason is Reason.OUTPUT_FETCH_FAILED}
     if task.error is not None and task.error.reason is Reason.OUTPUT_FETCH_FAILED:
-        calls = [call for attempt in task.attempts.values() for call in attempt.calls.values()]
-        came.update(i for i in task.missing_images if any(i in named(task, call) for call in calls))
+        lost.update(task.missing_images)
+    calls = [call for attempt in task.attempts.values() for call in attempt.calls.values()]
+    came.update(i for i in lost if any(i in named(task, call) for call in calls))
     return came
 
 

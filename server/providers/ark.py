@@ -28,6 +28,7 @@ from server.providers.ark_stream import read_stream
 from server.providers.contract import (
     Generated,
     Generation,
+    ImageFailed,
     Progress,
     ProviderError,
     Receipt,
@@ -83,8 +84,12 @@ class ArkProvider:
             receipt=None if resume else receipt,
         )
         answer = _noted(resume) if resume else self._buy(generation, timeout_s)
-        bought = await delivery.run(answer)
-        return Generated(failures=[f for f in bought.failures if f.index in generation.indexes])
+        try:
+            await delivery.run(answer)
+        except ProviderError as error:
+            error.failures = _failures(delivery.known, generation)
+            raise
+        return Generated(failures=_failures(delivery.known, generation))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -207,6 +212,10 @@ async def _noted(receipt: str) -> AsyncGenerator[Bought, None]:
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
     """From here on, TLS included, the request may reach Ark."""
     context.trace_request_ctx.connected = True
+
+
+def _failures(bought: Bought, generation: Generation) -> list[ImageFailed]:
+    return [failed for failed in bought.failures if failed.index in generation.indexes]
 
 
 def _document(raw: bytes | None) -> dict[str, Any]:

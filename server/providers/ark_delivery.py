@@ -1,7 +1,8 @@
 """From what Ark says it made to images handed over, while it may still be making more.
 
-The answer is read, images are fetched and images are kept at the same time: a slow download keeps nobody
-from reading on, and no image from being seen. What is handed over is handed over one at a time.
+The answer is read, what it names is noted, images are fetched and images are kept at the same time: a slow
+download, or an output store that is away, keeps nobody from reading on and nothing from being noted. Images
+are handed over one at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Over:
-    """The answer, or one download, is over; `error`: it failed."""
+    """The answer, one note, or one download, is over; `error`: it failed."""
 
     error: Exception | None = None
     answer: bool = False
@@ -57,16 +58,19 @@ class Delivery:
         self._seed_of = seed_of
         self._progress = progress
         self._receipt = receipt
-        self._inbox: asyncio.Queue[Bought | _Fetched | _Over] = asyncio.Queue()
+        self._inbox: asyncio.Queue[_Fetched | _Over] = asyncio.Queue()
         """Bounded by nature: an answer names each image once, and few are fetched at once."""
         self._room = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._works: list[asyncio.Task[None]] = []
         self._under_way = 0
         self._known = Bought(links={}, failures=())
+        self._asked: set[int] = set()
         self._answer_error: Exception | None = None
         self._fetch_error: ProviderError | None = None
         self._clock = asyncio.get_running_loop().time
         self._end = self._clock() + timeout_s
+        self._steps_of_ours = 0
+        self._ours_since = 0.0
 
     async def run(self, answer: AsyncGenerator[Bought, None]) -> Bought:
         """Hand over everything; what the call bought. `answer` gives what is known of that as it grows.
@@ -88,10 +92,13 @@ class Delivery:
             raise self._answer_error
         return self._known
 
-    async def _take(self, item: Bought | _Fetched | _Over) -> None:
+    @property
+    def known(self) -> Bought:
+        """What is noted of the call so far."""
+        return self._known
+
+    async def _take(self, item: _Fetched | _Over) -> None:
         match item:
-            case Bought():
-                await self._note(item)
             case _Fetched(index, data):
                 try:
                     await self._ours(
@@ -113,20 +120,28 @@ class Delivery:
 
     async def _note(self, bought: Bought) -> None:
         """Keep what is known, and only then fetch what is new in it."""
-        if self._receipt is not None:
-            so_far = () if bought.complete else tuple(sorted(bought.named))
-            await self._ours(self._receipt(ark_receipt.written(bought), so_far=so_far))
-        before, self._known = self._known, bought
-        for index, link in sorted(bought.links.items()):
-            if index in self._indexes and index not in before.links:
-                self._start(self._fetch(index, link), f"ark-image-{index}")
+        error: Exception | None = None
+        try:
+            if self._receipt is not None:
+                so_far = () if bought.complete else tuple(sorted(bought.named))
+                await self._ours(self._receipt(ark_receipt.written(bought), so_far=so_far))
+            if len(bought.named) >= len(self._known.named):
+                self._known = bought
+            for index, link in sorted(bought.links.items()):
+                if index in self._indexes and index not in self._asked:
+                    self._asked.add(index)
+                    self._start(self._fetch(index, link), f"ark-image-{index}")
+        except Exception as caught:
+            error = caught
+        self._inbox.put_nowait(_Over(error))
 
     async def _read(self, answer: AsyncGenerator[Bought, None]) -> None:
         error: Exception | None = None
         try:
             async with aclosing(answer):
                 async for bought in answer:
-                    self._inbox.put_nowait(bought)
+                    # At once, however long the one before it takes: it is in the worker's hand from here on.
+                    self._start(self._note(bought), "ark-note")
         except Exception as caught:
             error = caught
         self._inbox.put_nowait(_Over(error, answer=True))
@@ -151,9 +166,13 @@ class Delivery:
         self._works.append(asyncio.create_task(work, name=name))
 
     async def _ours(self, step: Awaitable[None]) -> None:
-        """Time that is not the vendor's."""
-        started = self._clock()
+        """Time that is not the vendor's, counted once where several steps overlap."""
+        if not self._steps_of_ours:
+            self._ours_since = self._clock()
+        self._steps_of_ours += 1
         try:
             await step
         finally:
-            self._end += self._clock() - started
+            self._steps_of_ours -= 1
+            if not self._steps_of_ours:
+                self._end += self._clock() - self._ours_since

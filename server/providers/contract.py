@@ -90,6 +90,7 @@ class ProviderError(Exception):
 
     `no_capacity`: the provider was busy (429, concurrency); waiting costs no attempt, only ttl.
     `metadata`: what a program needs beside the reason, by the keys of `task.v1.ErrorReason`.
+    `failures`: the images of which the provider had said, before that, why they failed.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class ProviderError(Exception):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        self.failures: Sequence[ImageFailed] = ()
         self.metadata = dict(metadata or {})
         self.message = message
         self.sent = sent

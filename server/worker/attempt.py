@@ -182,6 +182,8 @@ class Attempt:
                 resume=step.receipt,
             )
         except ProviderError as error:
+            for failed in error.failures:
+                await self._keep_failure(failed)
             if error.reason not in _ONE_IMAGES_OWN or self._groups or self.task.images_wanted == 1:
                 raise
             refusal = understand(error, paid=self._provider.paid, timeout_s=0).error

@@ -67,18 +67,15 @@ class Record:
         self._set_calls({**answered, number: call})
         self._opening = True
         answers = {path: value for path, value in write.set.items() if path.endswith(".state")}
-        self._untold = replace(write, set=answers)
-        await self._write(write)
-        self._opening, self._untold = False, None
+        await self._tell(write, untold=replace(write, set=answers))
+        self._opening = False
 
     async def add_receipt(self, receipt: str, now_ms: int, *, so_far: tuple[int, ...]) -> None:
         """Write down what the newest call bought. Raises Fenced."""
         number = max(self._task.attempts[self._task.attempt].calls)
         write = attempt_writes.add_receipt(self._task, number, receipt, now_ms, so_far=so_far)
         self._task = attempt_writes.with_receipt(self._task, number, receipt, so_far=so_far)
-        self._untold = write
-        await self._write(write)
-        self._untold = None
+        await self._tell(write, untold=write)
 
     async def add_image(self, image: StoredImage, now_ms: int, *, shown: bool) -> None:
         """The image's bytes are stored; `shown`: callers see it at once. Raises Fenced."""
@@ -89,10 +86,11 @@ class Record:
     async def add_failure(self, index: int, error: TaskError, now_ms: int, *, refused: bool) -> None:
         """The image failed for good; `refused`: with the whole call, which bought nothing. Raises Fenced."""
         write = attempt_writes.add_failure(self._task, index, error, now_ms)
-        await self._write(attempt_writes.without_call(write, self._task) if refused else write)
         if refused:
+            write = attempt_writes.without_call(write, self._task)
             self._task = attempt_writes.as_ended(self._task, AttemptOutcome.REJECTED)
         self._task = replace(self._task, failures={**self._task.failures, index: error})
+        await self._tell(write, untold=write)
 
     def ending(self, write: Write) -> Write:
         """The write that ends the attempt, with all that the store may not have yet."""
@@ -103,6 +101,13 @@ class Record:
         return replace(
             write, set={**self._untold.set, **write.set}, unset=(*self._untold.unset, *write.unset)
         )
+
+    async def _tell(self, write: Write, *, untold: Write) -> None:
+        """Write; until that is acknowledged, an end brings `untold` along. What is told later includes it."""
+        self._untold = untold
+        await self._write(write)
+        if self._untold is untold:
+            self._untold = None
 
     async def _write(self, write: Write) -> None:
         """Raises Fenced unless the task is still this attempt's; a cancel may have been asked for since."""

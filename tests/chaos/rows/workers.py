@@ -97,7 +97,7 @@ async def _used(run: Run, deployment: Deployment, promise: Promise) -> None:
         run.broken("what was bought was not used", explain(promise, billed, 1))
         return
     image = promise.final.image.images[0]
-    got = await fetch(deployment.apis[0].http + urlsplit(image.url).path)
+    got = await fetch(deployment.apis[0].http + urlsplit(image.url)._replace(scheme="", netloc="").geturl())
     if hashlib.sha256(got.body).hexdigest() != image.sha256:
         run.broken("what is downloaded is not what was stored", explain(promise, billed, 1))
 

@@ -13,8 +13,8 @@ from server.domain.errors import Reason
 from server.domain.request import MAX_SEED
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
-from server.providers.contract import Sent
-from tests.integration.providers.ark_calls import KEY, PROMPT, SEEDREAM_3, Call, order
+from server.providers.contract import MadeImage, Sent
+from tests.integration.providers.ark_calls import KEY, PROMPT, SEEDREAM_3, TIMEOUT_S, Call, order
 from tests.upstreams import (
     ArkUpstream,
     CutMidResponse,
@@ -75,6 +75,40 @@ async def test_a_slow_store_keeps_nobody_from_reading_on(
     kept.set()
     await making
     assert sorted(call.images) == [0, 1, 2, 3]
+
+
+async def test_everything_is_noted_while_an_image_is_being_kept(
+    upstream: ArkUpstream, provider: ArkProvider
+) -> None:
+    """The output store is away: what Ark has named is in the receipt all the same."""
+    named: list[tuple[int, ...]] = []
+    back = asyncio.Event()
+
+    async def note(receipt: str, /, *, so_far: tuple[int, ...] = ()) -> None:
+        named.append(so_far)
+
+    async def keep(image: MadeImage) -> None:
+        await back.wait()
+
+    making = asyncio.create_task(
+        provider.generate(FOUR, timeout_s=TIMEOUT_S, progress=keep, receipt=note), name="call"
+    )
+    await until(lambda: named and named[-1] == (), within_s=5, what="the last word of the receipt")
+    assert named == [(0,), (0, 1), (0, 1, 2), ()]
+    back.set()
+    await making
+
+
+async def test_what_failed_is_told_although_a_link_is_dead(
+    upstream: ArkUpstream, provider: ArkProvider
+) -> None:
+    upstream.script(PROMPT, PartlyFailed((1,)))
+    upstream.link_life_s = -1.0
+    error = await Call().failure(provider, FOUR)
+    assert error.reason is Reason.OUTPUT_FETCH_FAILED
+    assert [(failed.index, failed.error.reason) for failed in error.failures] == [
+        (1, Reason.CONTENT_POLICY_OUTPUT)
+    ]
 
 
 async def test_one_that_is_stopped_loses_no_other(upstream: ArkUpstream, provider: ArkProvider) -> None:

@@ -118,6 +118,14 @@ async def test_an_overtaken_worker_that_delivers_as_well_counts_nothing_twice(
     assert spent(task) == {1: cny(images * 250_000)}, "by whom it was bought"
     assert counted(bench) == images * 0.25
 
+    async def gone() -> bool:
+        place = await bench.place(accepted.id)
+        if place == "ready":  # given back by the one who was refused; who claims it takes it out
+            await bench.start(at_price(bench, shop), await bench.claim(worker=ME))
+        return place == "gone"
+
+    await until_async(gone, within_s=5, what="an empty queue")
+
 
 async def test_the_second_call_alone_is_known_to_cost(bench: Bench) -> None:
     lost = refusal(sent=Sent.IN_DOUBT)

@@ -11,11 +11,13 @@ import pytest
 
 from server.domain import attempt_writes, life
 from server.domain.catalogue import Parameters
+from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Task, TaskState
 from server.domain.writes import Write
-from server.providers.contract import Generated, Generation, Progress
+from server.providers.contract import Generated, Generation, Progress, Sent
+from server.worker.cancel import Cancel
 from tests.integration.worker.bench import ME, OTHER, Bench
-from tests.integration.worker.scripted import ScriptedProvider, made, makes_all
+from tests.integration.worker.scripted import ScriptedProvider, made, makes_all, refusal
 from tests.integration.worker.shop import Shop
 from tests.integration.worker.test_takeovers import die_in_mid_call, expire
 from tests.waiting import until, until_async
@@ -188,6 +190,42 @@ async def test_a_stop_while_a_purchase_is_written_down_buys_nothing(bench: Bench
     assert [call.indexes for call in task.attempts[1].calls.values()] == [(0,)]
     task = await bench.run(bench.execution(ScriptedProvider(makes_all, paid=True), parameters=Parameters()))
     assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1])
+
+
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_refusal_is_kept_when_the_attempt_ends_while_it_is_written(
+    bench: Bench, landed: bool, cancelled: bool
+) -> None:
+    """Of a sequence without groups: the refused call is gone, and no part of it comes back."""
+
+    async def script(generation: Generation, progress: Progress) -> Generated:
+        (bench.store_faults.late if landed else bench.store_faults.gates)["write"] = asyncio.Event()
+        before.append((bench.store_faults.calls["write"], bench.store_faults.done["write"]))
+        raise refusal(sent=Sent.REJECTED, reason=Reason.CONTENT_POLICY_INPUT, retryable=False)
+
+    before: list[tuple[int, int]] = []
+    accepted = await bench.accept(images=2, max_paid_attempts=1)
+    execution = bench.execution(ScriptedProvider(script, paid=True), parameters=Parameters())
+    cancel = Cancel()
+    work = bench.start(execution, await bench.claim(), cancel=cancel)
+    await until(lambda: before, within_s=5, what="a refusal")
+    ((calls, done),) = before
+    if landed:
+        await until(lambda: bench.store_faults.done["write"] > done, within_s=5, what="it, unanswered")
+    else:
+        await until(lambda: bench.store_faults.calls["write"] > calls, within_s=5, what="it on its way")
+    bench.store_faults.late.clear()
+    bench.store_faults.gates.clear()
+    if cancelled:
+        cancel.ask()
+        await work
+    else:
+        await stop(work)
+    task = await bench.task(accepted.id)
+    assert task.state is (TaskState.CANCELLED if cancelled else TaskState.PENDING)
+    assert task.attempts[1].calls == {}
+    assert [(i, failed.reason) for i, failed in task.failures.items()] == [(0, Reason.CONTENT_POLICY_INPUT)]
 
 
 # --- time ------------------------------------------------------------------------------------------------

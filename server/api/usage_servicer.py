@@ -48,7 +48,7 @@ def _key(text: str) -> UsageKey | None:
     """The key that a page token holds; None if it holds none."""
     try:
         parts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for brackets in brackets, which anybody can send
         return None
     if not isinstance(parts, list) or [type(part) for part in parts] != [str] * len(UsageKey._fields):
         return None

@@ -161,7 +161,8 @@ def decode_request(document: Mapping[str, Any]) -> ImageRequest:
         watermark=get("watermark", False),
         seed=document["seed"],
         guidance_scale=get("guidance_scale"),
-        references=tuple(get("references", ())),
+        # Earlier builds wrote {"kind": "stored", "value": key}.
+        references=tuple(r if isinstance(r, str) else r["value"] for r in get("references", ())),
         quality=get("quality", ""),
         output_format=_FORMATS[document["output_format"]],
         sequence=get("sequence", False),

@@ -8,6 +8,7 @@ the outputs of an attempt, and the secret that links are signed with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -105,8 +106,9 @@ class FilesystemOutputStore:
     """`server.ports.OutputStore` in a directory; processes may share it.
 
     A key's file is complete or absent at every moment, also after a crash: bytes are written beside,
-    flushed to the disk, and renamed. A key without an extension gets `@` and the one of its media type
-    on disk, which is how the type is known again; no key holds an `@`.
+    flushed to the disk, and given their name, which only the first of several writers gets. A key without
+    an extension gets `@` and the one of its media type on disk, which is how the type is known again; no
+    key holds an `@`.
     """
 
     def __init__(self, root: Path, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -175,10 +177,11 @@ class FilesystemOutputStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(path)
-        except BaseException:
+            # Not renamed: that would overwrite what another process wrote since it was looked for.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
 
     def _make_directory(self, directory: Path) -> None:
         """Make it and what it stands in, each durable: a flushed file in a lost directory is lost."""

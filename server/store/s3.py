@@ -12,7 +12,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from server.domain.errors import StoreUnavailable
 from server.ports import StoredObject
@@ -103,8 +113,8 @@ class S3OutputStore:
         """Connect, and see that the bucket is there.
 
         Credentials that are not given are looked for where programs for AWS do: environment, files, the
-        machine's role. Raises ValueError for a bad URL, missing or refused credentials and a missing
-        bucket; StoreUnavailable while the service does not answer.
+        machine's role. Raises ValueError for a bad URL, missing, half or refused credentials, settings for
+        AWS that cannot be, and a missing bucket; StoreUnavailable while the service does not answer.
         """
         bucket = read_url(url)
         config = AioConfig(
@@ -118,17 +128,21 @@ class S3OutputStore:
             response_checksum_validation="when_required",
         )
         closing = AsyncExitStack()
-        client = await closing.enter_async_context(
-            get_session().create_client(
-                "s3",
-                region_name=bucket.region or ("us-east-1" if bucket.endpoint else None),
-                endpoint_url=bucket.endpoint,
-                aws_access_key_id=access_key_id or None,
-                aws_secret_access_key=secret_access_key or None,
-                aws_session_token=session_token or None,
-                config=config,
+        try:
+            client = await closing.enter_async_context(
+                get_session().create_client(
+                    "s3",
+                    region_name=bucket.region or ("us-east-1" if bucket.endpoint else None),
+                    endpoint_url=bucket.endpoint,
+                    aws_access_key_id=access_key_id or None,
+                    aws_secret_access_key=secret_access_key or None,
+                    aws_session_token=session_token or None,
+                    config=config,
+                )
             )
-        )
+        except BotoCoreError as error:
+            _raise_if_unfit(error)
+            raise unavailable("The output store's credentials cannot be had.") from error
         store = cls(client, closing, bucket, timeout_s=timeout_s)
         try:
             await store._find_bucket()
@@ -159,10 +173,7 @@ class S3OutputStore:
             await self._run(lambda: self._client.head_bucket(Bucket=self._bucket.name))
         except StoreUnavailable as error:
             reason = error.__cause__
-            if isinstance(reason, NoCredentialsError):
-                raise ValueError(
-                    "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                ) from reason
+            _raise_if_unfit(reason)
             if isinstance(reason, ClientError) and _status(reason) in _MISCONFIGURED:
                 raise ValueError(_MISCONFIGURED[_status(reason)]) from reason
             raise
@@ -219,6 +230,25 @@ _MISCONFIGURED = {
     404: "there is no such bucket",
 }
 """What the answer to "is the bucket there" means for an operator, by HTTP status."""
+
+_UNFIT: dict[type[BotoCoreError], str] = {
+    NoCredentialsError: "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    PartialCredentialsError: "half of the credentials is missing: set both AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY",
+    ProfileNotFound: "AWS_PROFILE names a profile that the files of AWS do not hold",
+    ConfigParseError: "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be read as a file of AWS",
+    NoRegionError: "no region is known: name it with the region option of the URL",
+    InvalidRegionError: "the region option of the URL is no name of a region",
+    ParamValidationError: "the bucket's name cannot be one: 3 to 63 lower-case letters, digits, dots and "
+    "hyphens",
+}
+"""What errors that no waiting mends mean for an operator."""
+
+
+def _raise_if_unfit(error: BaseException | None) -> None:
+    for kind, meaning in _UNFIT.items():
+        if isinstance(error, kind):
+            raise ValueError(meaning) from error
 
 
 def _code(error: ClientError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,15 @@ WRITER = "0123456789abcdef"
 @given(task=tasks)
 def test_any_task_comes_back_from_json(task: Task) -> None:
     assert decode_task(json.loads(json.dumps(encode_task(task, token=WRITER)))) == task
+
+
+def test_references_as_earlier_builds_stored_them_are_read() -> None:
+    keys = ("references/00", "task/1/0-abcdefghijklmnopqrstuv.png")
+    task = replace(new_task(), request=replace(new_task().request, references=keys))
+    document = encode_task(task, token=WRITER)
+    assert document["request"]["references"] == list(keys)
+    document["request"]["references"] = [{"kind": "stored", "value": key} for key in keys]
+    assert decode_task(document).request.references == keys
 
 
 @given(task=tasks)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.domain.errors import StoreUnavailable
+from server.store.output_links import link_secret
 from server.store.outputs import STALE_TEMPORARY_S, FilesystemOutputStore, output_key, reference_key
 from tests.contract.race import ROOT
 from tests.contract.samples import new_id
@@ -53,6 +54,18 @@ async def test_the_kill_of_a_writer_leaves_whole_files_only(tmp_path: Path) -> N
         assert found is not None
         assert key == reference_key(hashlib.sha256(found.data).hexdigest()), "complete or not there at all"
     await store.aclose()
+
+
+async def test_of_processes_that_write_one_key_at_once_the_first_stays(tmp_path: Path) -> None:
+    """Whichever that is: what was read once is never anything else, so all sign links with one secret."""
+    for n in range(60):
+        stores = [await FilesystemOutputStore.open(tmp_path / str(n)) for _ in range(3)]
+        found = await asyncio.gather(*(link_secret(store) for store in stores))
+        assert {await link_secret(store) for store in stores} == set(found)
+        assert len(set(found)) == 1
+        assert not list((tmp_path / str(n) / ".incoming").iterdir()), "nothing is left of those who lost"
+        for store in stores:
+            await store.aclose()
 
 
 async def test_a_reader_finds_whole_bytes_or_none(tmp_path: Path) -> None:

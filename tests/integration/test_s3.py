@@ -130,6 +130,44 @@ async def test_no_keys_at_all_stop_the_start(
         await connect.open_outputs(s3_server.url())
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", None, "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ("AWS_PROFILE", "nobodys", "AWS_PROFILE names a profile"),
+    ],
+)
+async def test_settings_that_cannot_be_stop_the_start(
+    s3_server: S3Server,
+    s3_keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    value: str | None,
+    told: str,
+) -> None:
+    for file in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(file, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=told):
+        await connect.open_outputs(s3_server.url())
+
+
+@pytest.mark.parametrize("key", ["access_key_id", "secret_access_key"])
+async def test_half_of_the_keys_given_outright_stops_the_start(s3_server: S3Server, key: str) -> None:
+    with pytest.raises(ValueError, match="set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        await connect.open_outputs(s3_server.url(), keys=S3Keys(**{key: "half"}))
+
+
+async def test_a_bucket_name_that_cannot_be_stops_the_start(s3_server: S3Server, s3_keys: Keys) -> None:
+    with pytest.raises(ValueError, match="the bucket's name cannot be one"):
+        await connect.open_outputs(s3_server.url(bucket="My_Bucket!"))
+
+
 async def test_a_missing_bucket_stops_the_start(s3_server: S3Server, s3_keys: Keys) -> None:
     with pytest.raises(ValueError, match="no such bucket"):
         await connect.open_outputs(s3_server.url(bucket="nobodys"))

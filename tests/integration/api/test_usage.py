@@ -77,8 +77,15 @@ def token_of(value: object) -> str:
 @pytest.mark.xdist_group("api-queueing")
 @pytest.mark.parametrize(
     "token",
-    ["!", token_of(["2026-11-25"]), token_of([1, 2, 3, 4, 5]), token_of({"day": "2026-11-25"}), "Z29uZQ=="],
-    ids=["no base64", "too little", "numbers", "no list", "no JSON"],
+    [
+        "!",
+        token_of(["2026-11-25"]),
+        token_of([1, 2, 3, 4, 5]),
+        token_of({"day": "2026-11-25"}),
+        "Z29uZQ==",
+        base64.urlsafe_b64encode(b"[" * 200_000).decode(),
+    ],
+    ids=["no base64", "too little", "numbers", "no list", "no JSON", "nested"],
 )
 async def test_everything_wrong_is_told_at_once(calls: Calls, token: str) -> None:
     request = GetUsageRequest(

@@ -168,7 +168,7 @@ def _one(
         result.lost += 1
         broken("it has not ended")
         return
-    if promise.seen_end is not None and promise.seen_end.SerializeToString() != task.SerializeToString():
+    if promise.seen_end is not None and not same(promise.seen_end, task):
         broken(f"it changed after its end (revision {promise.seen_end.revision} before)")
     if promise.cancelled or task.state == CANCELLED:
         if task.state != CANCELLED:
@@ -218,6 +218,20 @@ def _went_on_ms(task: task_pb2.Task, hit: attempt_pb2.Attempt) -> int:
         if attempt.number == hit.number + 1:
             return attempt.start_time.ToMilliseconds()
     return task.end_time.ToMilliseconds()
+
+
+def same(one: task_pb2.Task, other: task_pb2.Task) -> bool:
+    """Whether the task is the same at two readings, each of which made links of its own."""
+    return _without_links(one) == _without_links(other)
+
+
+def _without_links(task: task_pb2.Task) -> task_pb2.Task:
+    copy = task_pb2.Task()
+    copy.CopyFrom(task)
+    for image in copy.image.images:
+        image.url = image.url.partition("?")[0]
+        image.ClearField("url_expire_time")
+    return copy
 
 
 def open_attempt(task: task_pb2.Task, workers: Collection[str]) -> int | None:

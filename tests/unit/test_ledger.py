@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from task.v1 import attempt_pb2, error_reason_pb2, image_pb2, task_error_pb2, task_pb2
 
-from tests.chaos.ledger import Audit, Promise, audit
+from tests.chaos.ledger import Audit, Promise, audit, same
 
 KILLED_MS, NEXT_MS = 1_000, 4_000
 ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -155,6 +155,16 @@ def test_an_end_that_changes_is_found() -> None:
     promise = Promise(task_id=ID, request_id="r", prompt="p", max_paid=2, seen_end=before, final=after)
     found = audit([promise], billed={"p": 1}, killed={}, recovery_s=6)
     assert ["changed after its end" in violation.what for violation in found.violations] == [True]
+
+
+def test_links_are_new_at_every_reading() -> None:
+    before, after = completed(FIRST), completed(FIRST)
+    for n, task in enumerate((before, after)):
+        task.image.images[0].url = f"http://127.0.0.1/outputs/x.png?signature={n}"
+        task.image.images[0].url_expire_time.FromSeconds(n)
+    assert same(before, after)
+    after.image.images[0].url = "http://127.0.0.1/outputs/y.png?signature=0"
+    assert not same(before, after)
 
 
 def test_two_request_ids_with_one_task_are_found() -> None:

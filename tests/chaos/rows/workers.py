@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from task.v1 import task_pb2
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.ledger import Promise, explain, open_attempt
+from tests.chaos.ledger import Promise, explain, open_attempt, same
 from tests.chaos.load import held, new_request, submit
 from tests.chaos.processes import Process
 from tests.chaos.run import Run
@@ -195,7 +195,7 @@ async def _wake(
     for promise, left in zip(promises, before, strict=True):
         await _refused_or_written(deployment, promise, asleep[promise.task_id], left)
     for promise, left in zip(promises, before, strict=True):
-        if await deployment.read(promise.task_id) != left:
+        if not same(await deployment.read(promise.task_id), left):
             run.broken("a stale write was accepted", promise.task_id)
 
 
@@ -203,7 +203,7 @@ async def _refused_or_written(
     deployment: Deployment, promise: Promise, sleeper: Process, left: task_pb2.Task
 ) -> None:
     async def seen() -> bool:
-        return _refused(sleeper, promise) or await deployment.read(promise.task_id) != left
+        return _refused(sleeper, promise) or not same(await deployment.read(promise.task_id), left)
 
     await until_async(seen, within_s=20, what="a stale write")
 

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         validation_alias=AliasChoices("image_timeout", "ai_timeout"),
-        description="Seconds one call to a provider may take; an attempt may make several.",
+        description="Seconds one call to a provider may take; an attempt may take several.",
     )
     image_max_retries: int = Field(
         3, ge=0, le=20, description="Retries after a failure that surely cost nothing."

@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from server.domain.errors import InvalidRequest, Reason, ServiceError, TaskFailed, Violation
+from server.domain.errors import InvalidRequest, LinksBusy, Reason, ServiceError, TaskFailed, Violation
 
 DOMAIN = "sia.api"
 """`ErrorInfo.domain` of every error."""
@@ -79,9 +79,9 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
         delay = Duration(seconds=int(whole), nanos=math.floor(part * 1e9))
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     if error.reason is Reason.QUEUE_FULL:
-        quota = error_details_pb2.QuotaFailure()
-        quota.violations.add(subject="queue", description="QUEUE_MAX_DEPTH tasks wait already")
-        details.append(_pack(quota))
+        details.append(_quota("queue", "QUEUE_MAX_DEPTH tasks wait already"))
+    if isinstance(error, LinksBusy):
+        details.append(_quota("links_at_once", "as many links are being read as may be at once"))
     resource = _resource(error)
     if resource is not None:
         details.append(_pack(resource))
@@ -95,6 +95,12 @@ def describe(error: ServiceError) -> tuple[grpc.StatusCode, str, Trailers]:
     if error.task_id:
         trailers.append(("task-id", error.task_id))
     return code, message, tuple(trailers)
+
+
+def _quota(subject: str, description: str) -> Any:
+    quota = error_details_pb2.QuotaFailure()
+    quota.violations.add(subject=subject, description=description)
+    return _pack(quota)
 
 
 def _code_of_error(error: ServiceError) -> grpc.StatusCode:

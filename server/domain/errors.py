@@ -10,6 +10,7 @@ The domain raises meaning; `server.api.status` alone knows which gRPC code and w
     ├── RequestIdReused         same request_id, other request
     ├── TaskEnded               the task is over and takes no change
     ├── QueueFull               too many tasks wait; nothing was accepted
+    ├── LinksBusy               too many links are being read; nothing was accepted
     ├── StoreUnavailable        the task store does not answer; nothing was accepted
     ├── Draining                this process is going down; nothing was accepted
     ├── WaitExpired             the caller's time is up, the task goes on
@@ -147,6 +148,12 @@ class QueueFull(ServiceError):
     """QUEUE_MAX_DEPTH tasks wait already; nothing was accepted, the same request may be sent again."""
 
     reason = Reason.QUEUE_FULL
+
+
+class LinksBusy(ServiceError):
+    """Links of the request did not get their turn in time; nothing was accepted, it may be sent again."""
+
+    reason = Reason.RATE_LIMITED
 
 
 class StoreUnavailable(ServiceError):

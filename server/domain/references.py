@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.domain.request import (
+    MAX_ALL_REFERENCES_BYTES,
     MAX_REFERENCE_ASPECT,
     MAX_REFERENCE_BYTES,
     MAX_REFERENCE_PIXELS,
@@ -26,4 +27,11 @@ def fault(*, size_bytes: int, width_px: int, height_px: int) -> str | None:
         )
     if width_px * height_px > MAX_REFERENCE_PIXELS:
         return f"has {width_px}x{height_px} pixels; allowed: at most {MAX_REFERENCE_PIXELS:,} in all"
+    return None
+
+
+def sum_fault(size_bytes: int) -> str | None:
+    """What is wrong with references of one request that have so many bytes together; None if nothing is."""
+    if size_bytes > MAX_ALL_REFERENCES_BYTES:
+        return f"have {size_bytes:,} bytes together; allowed: at most {MAX_ALL_REFERENCES_BYTES:,}"
     return None

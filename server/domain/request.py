@@ -12,6 +12,8 @@ MAX_LABELS = 16
 MAX_LABEL_CHARS = 63
 MAX_REFERENCES = 14
 MAX_REFERENCE_BYTES = 10 * 1024 * 1024
+MAX_ALL_REFERENCES_BYTES = 32 * 1024 * 1024
+"""Of one request, however its pictures come: a worker holds them all, and once more as it sends them."""
 MIN_REFERENCE_SIDE_PX = 15
 MAX_REFERENCE_ASPECT = 16
 MAX_REFERENCE_PIXELS = 36_000_000

@@ -61,6 +61,9 @@ class ArkProvider:
         self._headers = {"Authorization": f"Bearer {api_key.strip()}", "Content-Type": "application/json"}
         self._fetcher = fetcher
         self._session: aiohttp.ClientSession | None = None
+        # Encoding takes several times the memory of the pictures for a moment: one request at a time, or a
+        # batch that starts together runs the worker out of memory.
+        self._encoding = asyncio.Lock()
         self._log = structlog.get_logger(__name__)
 
     async def generate(
@@ -106,7 +109,8 @@ class ArkProvider:
         Raises ProviderError for everything but an answer that says all of it.
         """
         if generation.references:  # up to tens of megabytes, and the loop has heartbeats to send
-            body = await asyncio.to_thread(ark_request.encoded, generation)
+            async with self._encoding:
+                body = await asyncio.to_thread(ark_request.encoded, generation)
         else:
             body = ark_request.encoded(generation)
         call = SimpleNamespace(connected=False)

@@ -2,7 +2,7 @@
 
 A link is read here, once, at acceptance, and not by workers: so a retry, a take-over or another route sees
 the same picture, its caller hears of a wrong link at once, and a link may be short-lived. What that costs is
-bounded: all links of a request share one time, and a process reads few at once.
+bounded: all links of a request share one time, and a process reads few at once, for one caller half of them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from PIL import Image, UnidentifiedImageError
 
 from server.domain import references as limits
 from server.domain.admission import Draft
-from server.domain.errors import InvalidRequest, Violation
+from server.domain.errors import InvalidRequest, LinksBusy, Violation
 from server.domain.request import MAX_REFERENCE_PIXELS
+from server.domain.task import StoredImage
 from server.ports import DownloadFailed, Downloads, OutputStore, TaskStore
 
 LINKS_S = 10.0
 """The most that the links of one request may take."""
 READ_AT_ONCE = 16
 """Links that a process reads at the same time, of at most 10 MiB each."""
+READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
+"""Of these, for one caller: links that hang keep nobody else's from being read."""
+BUSY_RETRY_S = 5.0
 _ADVICE = "send a link that works now, or the picture as `data`"
 _NO_PICTURE = f"is no picture; allowed: {', '.join(limits.FORMATS)}"
+
+
+class _Kept(NamedTuple):
+    """A picture read from a link: its key in the output store, and how long it is."""
+
+    key: str
+    size_bytes: int
 
 
 class References:
@@ -44,15 +58,17 @@ class References:
         self._downloads = downloads
         self._reference_key = reference_key
         self._room = asyncio.Semaphore(READ_AT_ONCE)
+        # By caller; each lives as long as somebody holds or awaits a place of it.
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def check(self, draft: Draft, caller: str) -> Mapping[int, str]:
-        """Look at all references but links. The output-store keys of earlier outputs, by place.
+    async def check(self, draft: Draft, caller: str) -> Mapping[int, StoredImage]:
+        """Look at all references but links. The earlier outputs, by place.
 
         Raises InvalidRequest with every violation.
         """
         wanted = {r.task_id for r in draft.references if r.kind == "output"}
         tasks = await self._store.get_many(sorted(wanted)) if wanted else {}
-        keys: dict[int, str] = {}
+        found: dict[int, StoredImage] = {}
         wrong: list[Violation] = []
         for i, reference in enumerate(draft.references):
             if reference.kind == "data":
@@ -70,60 +86,78 @@ class References:
                 ):
                     wrong.append(_wrong(i, "output", description))
                 else:
-                    keys[i] = image.key
+                    found[i] = image
         if wrong:
             raise InvalidRequest(wrong)
-        return keys
+        _check_sum(draft, found.values())
+        return found
 
     async def keep(
-        self, draft: Draft, earlier: Mapping[int, str], *, links_timeout_s: float
+        self, draft: Draft, caller: str, earlier: Mapping[int, StoredImage], *, links_timeout_s: float
     ) -> tuple[str, ...]:
         """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave.
 
         Returns the pictures' keys in the output store, in the request's order.
 
-        Raises InvalidRequest with every link that gave no picture, StoreUnavailable.
+        Raises InvalidRequest with every link that gave no picture, or for too many bytes together;
+        LinksBusy when no link is at fault, but some did not get their turn in time; StoreUnavailable.
         """
-        read = await self._read_links(draft, links_timeout_s)
+        read = await self._read_links(draft, caller, links_timeout_s)
+        _check_sum(draft, [*earlier.values(), *read.values()])
         kept: list[str] = []
         for i, reference in enumerate(draft.references):
-            kept.append(earlier.get(i) or read.get(i) or await self._keep(reference.data))
+            known = earlier.get(i) or read.get(i)
+            kept.append(known.key if known is not None else await self._keep(reference.data))
         return tuple(kept)
 
-    async def _read_links(self, draft: Draft, timeout_s: float) -> Mapping[int, str]:
-        """The keys of what lay behind the links, by place."""
+    async def _read_links(self, draft: Draft, caller: str, timeout_s: float) -> Mapping[int, _Kept]:
+        """What lay behind the links, by place."""
         deadline = asyncio.get_running_loop().time() + timeout_s
+        share = self._shares.setdefault(caller, asyncio.Semaphore(READ_AT_ONCE_FOR_ONE))
         places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
         try:
             async with asyncio.TaskGroup() as group:
                 reading = [
-                    group.create_task(self._read(draft.references[i].url, deadline), name="reference")
+                    group.create_task(self._read(draft.references[i].url, share, deadline), name="reference")
                     for i in places
                 ]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         found = {i: task.result() for i, task in zip(places, reading, strict=True)}
-        wrong = [_wrong(i, "url", fault) for i, (_, fault) in found.items() if fault]
+        wrong = [_wrong(i, "url", fault) for i, fault in found.items() if isinstance(fault, str)]
         if wrong:
             raise InvalidRequest(wrong)
-        return {i: key for i, (key, _) in found.items()}
+        read = {i: kept for i, kept in found.items() if isinstance(kept, _Kept)}
+        if len(read) < len(found):
+            raise LinksBusy(
+                "Too many links of reference images are being read. Nothing was accepted; try again in a "
+                "moment, or send the pictures as `data`.",
+                metadata={"limit": "links_at_once", "limit_value": str(READ_AT_ONCE)},
+                retry_after_s=BUSY_RETRY_S,
+            )
+        return read
 
-    async def _read(self, url: str, deadline: float) -> tuple[str, str]:
-        """The key under which the picture behind the link is kept now, or what is wrong with the link."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._room.acquire()
-        except TimeoutError:
-            return "", f"was not reached in time: too many links are being read; {_ADVICE}"
-        try:
-            left_s = deadline - asyncio.get_running_loop().time()
-            data = await self._downloads.download(url, timeout_s=left_s)
-            fault = await asyncio.to_thread(_fault, data)
-            return ("", f"leads to what {fault}") if fault else (await self._keep(data), "")
-        except DownloadFailed as error:
-            return "", f"{error.what}; {_ADVICE}"
-        finally:
-            self._room.release()
+    async def _read(self, url: str, share: asyncio.Semaphore, deadline: float) -> _Kept | str | None:
+        """The picture behind the link, which is kept now, or what is wrong with the link.
+
+        None if its turn did not come in time: that says nothing of the link.
+        """
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await held.enter_async_context(share)
+                    await held.enter_async_context(self._room)
+            except TimeoutError:
+                return None
+            try:
+                left_s = deadline - asyncio.get_running_loop().time()
+                data = await self._downloads.download(url, timeout_s=left_s)
+                fault = await asyncio.to_thread(_fault, data)
+                if fault:
+                    return f"leads to what {fault}"
+                return _Kept(key=await self._keep(data), size_bytes=len(data))
+            except DownloadFailed as error:
+                return f"{error.what}; {_ADVICE}"
 
     async def _keep(self, data: bytes) -> str:
         """Keep the bytes; the key they are kept under."""
@@ -131,6 +165,13 @@ class References:
         key = self._reference_key(digest)
         await self._outputs.put(key, data, mime_type="application/octet-stream")
         return key
+
+
+def _check_sum(draft: Draft, others: Iterable[StoredImage | _Kept]) -> None:
+    """Raise InvalidRequest if the bytes in the draft and those of the others are too many together."""
+    sent = sum(len(reference.data) for reference in draft.references)
+    if description := limits.sum_fault(sent + sum(other.size_bytes for other in others)):
+        raise InvalidRequest([Violation(field="reference_images", description=description)])
 
 
 def _fault(data: bytes) -> str | None:

@@ -136,7 +136,7 @@ class TaskService:
                 retry_after_s=QUEUE_FULL_RETRY_S,
             )
         references = await self._references.keep(
-            draft, earlier_outputs, links_timeout_s=submission.links_timeout_s
+            draft, submission.caller, earlier_outputs, links_timeout_s=submission.links_timeout_s
         )
         task = self._new_task(submission, admitted, references)
         if key:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from server.domain.catalogue import Model
 from server.domain.errors import Reason
 from server.domain.request import MAX_SEED, OutputFormat
+from server.providers import ark_request
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
 from server.providers.contract import Generation, Sent
@@ -94,6 +98,25 @@ async def test_what_the_picture_is_not_to_show_is_said_in_words(
     await Call().make(provider, order(negative_prompt="people"))
     [prompt] = upstream.billed
     assert prompt == f"{PROMPT}\nDo not show: people"
+
+
+async def test_requests_with_references_are_encoded_one_at_a_time(
+    upstream: ArkUpstream, provider: ArkProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes several times the memory of its pictures for a moment."""
+    real = ark_request.encoded
+    both = threading.Barrier(2)
+    met: list[int] = []
+
+    def encoded(generation: Generation) -> bytes:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(both.wait(timeout=0.2))
+        return real(generation)
+
+    monkeypatch.setattr(ark_request, "encoded", encoded)
+    await asyncio.gather(*(Call().make(provider, order(references=(picture(),))) for _ in range(3)))
+    assert not met, "two were being encoded"
+    assert upstream.billed[PROMPT] == 3
 
 
 async def test_a_request_may_be_large(upstream: ArkUpstream, provider: ArkProvider) -> None:

@@ -82,14 +82,15 @@ class Desk:
         self.events = events
         self.time_shift_ms = 0
         self.waits = Waits(store=self.store, events=events, metrics=self.metrics)
+        self.references = References(
+            store=self.store,
+            outputs=self.outputs,
+            downloads=downloads,
+            reference_key=reference_key,
+        )
         self.tasks = TaskService(
             store=self.store,
-            references=References(
-                store=self.store,
-                outputs=self.outputs,
-                downloads=downloads,
-                reference_key=reference_key,
-            ),
+            references=self.references,
             line=self.line,
             waits=self.waits,
             catalogue=self.catalogue,

@@ -102,6 +102,8 @@ class References:
         Raises InvalidRequest with every link that gave no picture, or for too many bytes together;
         LinksBusy when no link is at fault, but some did not get their turn in time; StoreUnavailable.
         """
+        if not draft.references:
+            return ()
         read = await self._read_links(draft, caller, links_timeout_s)
         _check_sum(draft, [*earlier.values(), *read.values()])
         kept: list[str] = []

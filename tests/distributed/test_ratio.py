@@ -12,6 +12,6 @@ LEAST = 0.3
 @pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_calls_keep_their_share_of_a_bare_echo() -> None:
-    ratios = measure(rounds=5, requests=4_000, least=LEAST)
+    ratios = measure(rounds=9, requests=3_000, least=LEAST)
     print(*ratios, sep="\n")
     assert {ratio.method: ratio.median for ratio in ratios if ratio.median < LEAST} == {}

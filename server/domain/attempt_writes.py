@@ -42,13 +42,20 @@ def add_receipt(task: Task, number: int, receipt: str, now_ms: int, *, so_far: t
     return replace(answered, unset=(f"{call}.so_far",)) if _call(task, number).so_far else answered
 
 
+def with_call(task: Task, number: int, call: Call) -> Task:
+    """The task as `open_call` leaves it, as far as its worker goes by it."""
+    answered = {
+        n: replace(earlier, state=CallState.DONE) if earlier.state is CallState.OPEN else earlier
+        for n, earlier in task.attempts[task.attempt].calls.items()
+    }
+    return _with_calls(task, {**answered, number: call})
+
+
 def with_receipt(task: Task, number: int, receipt: str, *, so_far: tuple[int, ...] = ()) -> Task:
     """The task as `add_receipt` leaves it, as far as its worker goes by it."""
     call = _call(task, number)
     told = replace(call, receipt=receipt, so_far=so_far, state=call.state if so_far else CallState.DONE)
-    attempt = task.attempts[task.attempt]
-    attempt = replace(attempt, calls={**attempt.calls, number: told})
-    return replace(task, attempts={**task.attempts, attempt.number: attempt})
+    return _with_calls(task, {**task.attempts[task.attempt].calls, number: told})
 
 
 def add_image(task: Task, image: StoredImage, now_ms: int) -> Write:
@@ -128,9 +135,13 @@ def as_ended(task: Task, outcome: AttemptOutcome) -> Task:
     """The task as it counts once its attempt has ended so: without the calls that `without_call` removes."""
     if outcome is AttemptOutcome.IN_DOUBT:
         return task
-    attempt, gone = task.attempts[task.attempt], _undelivered(task)
-    calls = {number: call for number, call in attempt.calls.items() if number not in gone}
-    return replace(task, attempts={**task.attempts, task.attempt: replace(attempt, calls=calls)})
+    gone, calls = _undelivered(task), task.attempts[task.attempt].calls
+    return _with_calls(task, {number: call for number, call in calls.items() if number not in gone})
+
+
+def _with_calls(task: Task, calls: Mapping[int, Call]) -> Task:
+    attempt = replace(task.attempts[task.attempt], calls=calls)
+    return replace(task, attempts={**task.attempts, attempt.number: attempt})
 
 
 def _call(task: Task, number: int) -> Call:

@@ -72,8 +72,8 @@ class Delivery:
         self._steps_of_ours = 0
         self._ours_since = 0.0
 
-    async def run(self, answer: AsyncGenerator[Bought, None]) -> Bought:
-        """Hand over everything; what the call bought. `answer` gives what is known of that as it grows.
+    async def run(self, answer: AsyncGenerator[Bought, None]) -> None:
+        """Hand over everything that the call bought. `answer` gives what is known of that as it grows.
 
         Raises what `progress` and `receipt` raise at once. A ProviderError waits until the rest has come; a
         retryable one of a download goes first: what is bought must not be given up.
@@ -90,7 +90,6 @@ class Delivery:
             raise self._fetch_error
         if self._answer_error is not None:
             raise self._answer_error
-        return self._known
 
     @property
     def known(self) -> Bought:

@@ -102,8 +102,6 @@ class References:
         Raises InvalidRequest with every link that gave no picture, or for too many bytes together;
         LinksBusy when no link is at fault, but some did not get their turn in time; StoreUnavailable.
         """
-        if not draft.references:
-            return ()
         read = await self._read_links(draft, caller, links_timeout_s)
         _check_sum(draft, [*earlier.values(), *read.values()])
         kept: list[str] = []
@@ -114,9 +112,11 @@ class References:
 
     async def _read_links(self, draft: Draft, caller: str, timeout_s: float) -> Mapping[int, _Kept]:
         """What lay behind the links, by place."""
+        places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
+        if not places:
+            return {}
         deadline = asyncio.get_running_loop().time() + timeout_s
         share = self._shares.setdefault(caller, asyncio.Semaphore(READ_AT_ONCE_FOR_ONE))
-        places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
         try:
             async with asyncio.TaskGroup() as group:
                 reading = [

@@ -7,12 +7,11 @@ store that is away) ends it by what the worker has in its hand, and its last wri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 
 from server.domain import attempt_writes, purchases, writes
 from server.domain.errors import TaskError
-from server.domain.task import AttemptOutcome, Call, CallState, StoredImage, Task
+from server.domain.task import AttemptOutcome, Call, StoredImage, Task
 from server.domain.writes import Write
 from server.ports import TaskStore
 from server.worker.holding import until_kept
@@ -57,14 +56,9 @@ class Record:
 
     async def open_call(self, call: Call, now_ms: int) -> None:
         """Write the next purchase down; the one before it was answered. Raises Fenced."""
-        attempt = self._task.attempts[self._task.attempt]
-        number = max(attempt.calls, default=-1) + 1
+        number = max(self._task.attempts[self._task.attempt].calls, default=-1) + 1
         write = attempt_writes.open_call(self._task, number, call, now_ms)
-        answered = {
-            n: replace(c, state=CallState.DONE) if c.state is CallState.OPEN else c
-            for n, c in attempt.calls.items()
-        }
-        self._set_calls({**answered, number: call})
+        self._task = attempt_writes.with_call(self._task, number, call)
         self._opening = True
         answers = {path: value for path, value in write.set.items() if path.endswith(".state")}
         await self._tell(write, untold=replace(write, set=answers))
@@ -121,10 +115,6 @@ class Record:
                 if seen is None or _whose(seen) != _whose(self._task) or seen.revision == mine.revision:
                     raise Fenced(write.task_id)
                 self._task = replace(self._task, revision=seen.revision)
-
-    def _set_calls(self, calls: Mapping[int, Call]) -> None:
-        attempt = replace(self._task.attempts[self._task.attempt], calls=calls)
-        self._task = replace(self._task, attempts={**self._task.attempts, attempt.number: attempt})
 
 
 def _whose(task: Task) -> tuple[object, ...]:

@@ -35,13 +35,6 @@ PRO = "doubao-seedream-5-0-pro-260628"
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ArkUpstream]:
-    """A server of its own."""
-    async with ArkUpstream() as server:
-        yield server
-
-
-@pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """A plain HTTP client."""
     headers = {"Authorization": "Bearer any"}

@@ -37,13 +37,6 @@ KEY = {"Authorization": "Bearer any"}
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ArkUpstream]:
-    """A server of its own."""
-    async with ArkUpstream() as server:
-        yield server
-
-
-@pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """A plain HTTP client; a connection per request."""
     connector = aiohttp.TCPConnector(force_close=True)

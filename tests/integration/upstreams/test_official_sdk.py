@@ -31,13 +31,6 @@ PROMPT = "a heron in the reeds"
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ArkUpstream]:
-    """A loopback Ark of the test's own."""
-    async with ArkUpstream() as server:
-        yield server
-
-
-@pytest.fixture
 async def sdk(upstream: ArkUpstream) -> AsyncIterator[Any]:
     """The client; what goes wrong is told and not tried again."""
     client = AsyncArk(api_key="any", base_url=f"{upstream.base_url}/api/v3", max_retries=0)

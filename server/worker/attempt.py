@@ -244,7 +244,8 @@ class Attempt:
 
     def _given_back(self) -> End:
         back = verdicts.after_drain(self._record.made, self._tools.now_ms())
-        return End(write=self._record.ending(back), outcome=AttemptOutcome.NOT_SENT, delay_ms=0)
+        outcome = AttemptOutcome(str(back.set[f"attempts.{back.attempt}.outcome"]))
+        return End(write=self._record.ending(back), outcome=outcome, delay_ms=0)
 
     def _failed(self, error: Exception) -> End:
         failure = understand(

@@ -94,7 +94,8 @@ class Downloader:
                     continue
                 if response.status != 200:
                     retryable = response.status >= 500 or response.status in _RETRYABLE_4XX
-                    raise DownloadFailed(f"was answered with HTTP {response.status}", retryable=retryable)
+                    what = f"was answered with HTTP {response.status}"
+                    raise DownloadFailed(what, retryable=retryable, refused=not retryable)
                 data = await read_at_most(response, self._max_bytes)
             if data is None:
                 raise DownloadFailed(f"leads to more than {self._max_bytes:,} bytes", retryable=False)

@@ -314,13 +314,14 @@ class OutputStore(Protocol):
 class DownloadFailed(Exception):
     """A link gave no bytes. `what` is said of "the link"; `retryable`: may it give them later?
 
-    Neither holds anything of the link itself.
+    `refused`: its server answered, and would not give them. None holds anything of the link itself.
     """
 
-    def __init__(self, what: str, *, retryable: bool) -> None:
+    def __init__(self, what: str, *, retryable: bool, refused: bool = False) -> None:
         super().__init__(f"The link {what}.")
         self.what = what
         self.retryable = retryable
+        self.refused = refused
 
 
 class Downloads(Protocol):

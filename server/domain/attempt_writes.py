@@ -116,7 +116,10 @@ def without_attempt(write: Write, task: Task) -> Write:
 
 
 def without_call(write: Write, task: Task) -> Write:
-    """The same write, which also removes the attempt's open call: nothing was bought by it."""
+    """The same write, which also removes the attempt's open call: nothing was bought by it.
+
+    Where it had sold a part, that part stays: it was refused for the rest.
+    """
     calls = f"attempts.{task.attempt}.calls"
     undelivered = _undelivered(task)
     if len(undelivered) == len(task.attempts[task.attempt].calls):
@@ -128,14 +131,19 @@ def without_call(write: Write, task: Task) -> Write:
         for path, value in write.set.items()
         if not any(path == gone or path.startswith(f"{gone}.") for gone in removed)
     }
+    for number, call in _sold_in_part(task).items():
+        kept[f"{calls}.{number}.indexes"] = call.so_far
+        removed.append(f"{calls}.{number}.so_far")
     return replace(write, set=kept, unset=(*write.unset, *removed))
 
 
 def as_ended(task: Task, outcome: AttemptOutcome) -> Task:
-    """The task as it counts once its attempt has ended so: without the calls that `without_call` removes."""
+    """The task as it counts once its attempt has ended so: with what `without_call` leaves of its calls."""
     if outcome is AttemptOutcome.IN_DOUBT:
         return task
-    gone, calls = _undelivered(task), task.attempts[task.attempt].calls
+    gone, calls = _undelivered(task), dict(task.attempts[task.attempt].calls)
+    for number, call in _sold_in_part(task).items():
+        calls[number] = replace(call, indexes=call.so_far, so_far=())
     return _with_calls(task, {number: call for number, call in calls.items() if number not in gone})
 
 
@@ -155,6 +163,12 @@ def _undelivered(task: Task) -> tuple[int, ...]:
         for number, call in task.attempts[task.attempt].calls.items()
         if call.state is CallState.OPEN and not purchases.delivered(task, call)
     )
+
+
+def _sold_in_part(task: Task) -> Mapping[int, Call]:
+    """The attempt's calls, by number, of which the provider has named some images and may make more."""
+    calls = task.attempts[task.attempt].calls
+    return {n: call for n, call in calls.items() if call.state is CallState.OPEN and call.so_far}
 
 
 def _close_own(

@@ -6,7 +6,7 @@
 | no capacity (429, concurrency)                | nothing but the ttl                           |
 | in doubt, or its worker lost, after a paid call | the task's max_paid_attempts                |
 | bought, but not fetched yet                  | time: an hour, or the ttl; never another call  |
-| bought, and what came is no picture           | IMAGE_MAX_RETRIES, never another call         |
+| bought, and its link refused, or what came is no picture | IMAGE_MAX_RETRIES, never another call |
 | worker lost before a paid call                | MAX_LOST_WORKERS                              |
 """
 
@@ -42,6 +42,8 @@ class Failure:
     no_capacity: bool = False
     bought: bool = False
     """The provider had said what it made, and fetching that failed."""
+    unlikely: bool = False
+    """Trying again rarely helps: it is not done for an hour."""
 
 
 def backoff_ceiling_ms(failures: int) -> int:
@@ -84,7 +86,7 @@ def after_failure(
         return attempt_writes.without_attempt(write, task), wait
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
         return again(task.counts, 1)
-    if failure.bought and error.retryable and error.reason is not Reason.PROVIDER_REJECTED:
+    if failure.bought and error.retryable and not failure.unlikely:
         if now_ms >= purchases.fetch_until_ms(task):
             return over(error)
         fetches = task.counts.fetches + 1

@@ -26,9 +26,7 @@ from server.providers.ark_errors import in_doubt, meaning_of, refusal
 from server.providers.ark_receipt import Bought
 from server.providers.ark_stream import read_stream
 from server.providers.contract import (
-    Generated,
     Generation,
-    ImageFailed,
     Progress,
     ProviderError,
     Receipt,
@@ -74,10 +72,10 @@ class ArkProvider:
         progress: Progress,
         receipt: Receipt,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """See Provider. The time that `progress` and `receipt` take does not count against `timeout_s`."""
         if not generation.indexes:
-            return Generated()
+            return
         delivery = Delivery(
             self._fetcher,
             indexes=generation.indexes,
@@ -87,12 +85,7 @@ class ArkProvider:
             receipt=None if resume else receipt,
         )
         answer = _noted(resume) if resume else self._buy(generation, timeout_s)
-        try:
-            await delivery.run(answer)
-        except ProviderError as error:
-            error.failures = _failures(delivery.known, generation)
-            raise
-        return Generated(failures=_failures(delivery.known, generation))
+        await delivery.run(answer)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -216,10 +209,6 @@ async def _noted(receipt: str) -> AsyncGenerator[Bought, None]:
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
     """From here on, TLS included, the request may reach Ark."""
     context.trace_request_ctx.connected = True
-
-
-def _failures(bought: Bought, generation: Generation) -> list[ImageFailed]:
-    return [failed for failed in bought.failures if failed.index in generation.indexes]
 
 
 def _document(raw: bytes | None) -> dict[str, Any]:

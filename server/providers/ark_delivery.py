@@ -15,7 +15,7 @@ from typing import Any
 
 from server.providers import ark_receipt
 from server.providers.ark_receipt import Bought
-from server.providers.contract import MadeImage, Progress, ProviderError, Receipt
+from server.providers.contract import ImageFailed, MadeImage, Progress, ProviderError, Receipt
 from server.providers.fetch import OutputFetcher
 
 FETCH_S = 60.0
@@ -58,13 +58,13 @@ class Delivery:
         self._seed_of = seed_of
         self._progress = progress
         self._receipt = receipt
-        self._inbox: asyncio.Queue[_Fetched | _Over] = asyncio.Queue()
+        self._inbox: asyncio.Queue[_Fetched | ImageFailed | _Over] = asyncio.Queue()
         """Bounded by nature: an answer names each image once, and few are fetched at once."""
         self._room = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._works: list[asyncio.Task[None]] = []
         self._under_way = 0
-        self._known = Bought(links={}, failures=())
-        self._asked: set[int] = set()
+        self._taken_up: set[int] = set()
+        """The images that are fetched, or were seen to have failed."""
         self._answer_error: Exception | None = None
         self._fetch_error: ProviderError | None = None
         self._clock = asyncio.get_running_loop().time
@@ -91,13 +91,10 @@ class Delivery:
         if self._answer_error is not None:
             raise self._answer_error
 
-    @property
-    def known(self) -> Bought:
-        """What is noted of the call so far."""
-        return self._known
-
-    async def _take(self, item: _Fetched | _Over) -> None:
+    async def _take(self, item: _Fetched | ImageFailed | _Over) -> None:
         match item:
+            case ImageFailed():
+                await self._ours(self._progress(item))
             case _Fetched(index, data):
                 try:
                     await self._ours(
@@ -118,21 +115,28 @@ class Delivery:
                     raise error
 
     async def _note(self, bought: Bought) -> None:
-        """Keep what is known, and only then fetch what is new in it."""
+        """Keep what is known, and only then take up what is new in it."""
         error: Exception | None = None
         try:
             if self._receipt is not None:
                 so_far = () if bought.complete else tuple(sorted(bought.named))
                 await self._ours(self._receipt(ark_receipt.written(bought), so_far=so_far))
-            if len(bought.named) >= len(self._known.named):
-                self._known = bought
+            for failed in bought.failures:
+                if self._is_new(failed.index):
+                    self._inbox.put_nowait(failed)
             for index, link in sorted(bought.links.items()):
-                if index in self._indexes and index not in self._asked:
-                    self._asked.add(index)
+                if self._is_new(index):
                     self._start(self._fetch(index, link), f"ark-image-{index}")
         except Exception as caught:
             error = caught
         self._inbox.put_nowait(_Over(error))
+
+    def _is_new(self, index: int) -> bool:
+        """Whether the image was asked for and is met for the first time; from now on it is not."""
+        if index not in self._indexes or index in self._taken_up:
+            return False
+        self._taken_up.add(index)
+        return True
 
     async def _read(self, answer: AsyncGenerator[Bought, None]) -> None:
         error: Exception | None = None
@@ -156,8 +160,8 @@ class Delivery:
         self._inbox.put_nowait(item)
 
     def _failed(self, error: ProviderError) -> None:
-        """Of several failures a retryable one counts: then some of it may still come."""
-        if self._fetch_error is None or error.retryable:
+        """Of several failures the one counts that leaves most hope: some of it may still come."""
+        if self._fetch_error is None or _hope(error) > _hope(self._fetch_error):
             self._fetch_error = error
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -175,3 +179,7 @@ class Delivery:
             self._steps_of_ours -= 1
             if not self._steps_of_ours:
                 self._end += self._clock() - self._ours_since
+
+
+def _hope(error: ProviderError) -> tuple[bool, bool]:
+    return error.retryable, not error.unlikely

@@ -6,7 +6,7 @@ environment: budgets, retries and records belong to the worker.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -49,15 +49,8 @@ class ImageFailed:
     error: TaskError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
-    """The end of a call that was answered; every image was handed to `progress` before."""
-
-    failures: Sequence[ImageFailed] = field(default_factory=tuple)
-
-
-Progress = Callable[[MadeImage], Awaitable[None]]
-"""Called once per image, as soon as it is there; when it returns the image is stored."""
+Progress = Callable[[MadeImage | ImageFailed], Awaitable[None]]
+"""Called once per image, as soon as it is there or has failed; when it returns that is stored."""
 
 
 class Receipt(Protocol):
@@ -90,7 +83,7 @@ class ProviderError(Exception):
 
     `no_capacity`: the provider was busy (429, concurrency); waiting costs no attempt, only ttl.
     `metadata`: what a program needs beside the reason, by the keys of `task.v1.ErrorReason`.
-    `failures`: the images of which the provider had said, before that, why they failed.
+    `unlikely`: a retry succeeds rarely: IMAGE_MAX_RETRIES bounds even those of a fetch of what is bought.
     """
 
     def __init__(
@@ -102,10 +95,10 @@ class ProviderError(Exception):
         retryable: bool,
         retry_after_s: float | None = None,
         no_capacity: bool = False,
+        unlikely: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.failures: Sequence[ImageFailed] = ()
         self.metadata = dict(metadata or {})
         self.message = message
         self.sent = sent
@@ -113,6 +106,7 @@ class ProviderError(Exception):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.no_capacity = no_capacity
+        self.unlikely = unlikely
 
 
 class Provider(Protocol):
@@ -147,8 +141,10 @@ class Provider(Protocol):
         progress: Progress,
         receipt: Receipt,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """Make the images and hand each to `progress` as it arrives, one at a time.
+
+        Returns when all that the call made was handed over; a model may make fewer images than asked for.
 
         `timeout_s` bounds the whole call. `resume` is the receipt of an earlier call (an upstream task id,
         result links): with it only what that call bought is fetched, and nothing is bought. Raises

@@ -7,7 +7,8 @@ from server.downloads import Downloader, reach
 from server.ports import DownloadFailed
 from server.providers.contract import ProviderError, Sent
 
-MAX_OUTPUT_BYTES = 40 * 1024 * 1024
+MAX_OUTPUT_BYTES = 65 * 1024 * 1024
+"""The largest picture of the catalogue, 4096x4096, as a PNG that nothing could be saved in."""
 
 
 class OutputFetcher:
@@ -19,19 +20,22 @@ class OutputFetcher:
     async def fetch(self, link: str, *, timeout_s: float) -> bytes:
         """The bytes behind the link, within `timeout_s`.
 
-        Raises ProviderError OUTPUT_FETCH_FAILED, which is retryable where a later try may succeed. It is in
-        doubt, never more: what the link points at has been bought.
+        Raises ProviderError OUTPUT_FETCH_FAILED, which is retryable where a later try may succeed: also
+        where the link is refused, for a store may be slow to know what it holds. It is in doubt, never
+        more: what the link points at has been bought.
         """
         try:
             return await self._downloader.download(link, timeout_s=timeout_s)
         except DownloadFailed as error:
-            will = "it is paid for and will be fetched again"
-            advice = will if error.retryable else "fetching it again would not help"
+            retryable = error.retryable or error.refused
+            again = "it is paid for: only its fetching is repeated"
+            advice = again if retryable else "fetching it again would not help"
             raise ProviderError(
                 f"The vendor's link to a made image {error.what}; {advice}.",
                 sent=Sent.IN_DOUBT,
                 reason=Reason.OUTPUT_FETCH_FAILED,
-                retryable=error.retryable,
+                retryable=retryable,
+                unlikely=error.refused,
             ) from None
 
     async def aclose(self) -> None:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from server.domain.errors import Reason
 from server.providers.contract import (
-    Generated,
     Generation,
     MadeImage,
     Progress,
@@ -40,12 +39,11 @@ class LocalProvider:
         progress: Progress,
         receipt: Receipt,  # noqa: ARG002
         resume: str = "",  # noqa: ARG002
-    ) -> Generated:
+    ) -> None:
         """Draw the wanted images one after the other. The worker watches the time: an image takes seconds."""
         for index in generation.indexes:
             data = await self._draw(generation, index)
             await progress(MadeImage(index=index, data=data, seed=generation.request.seed))
-        return Generated()
 
     async def _draw(self, generation: Generation, index: int) -> bytes:
         request = generation.request

@@ -36,7 +36,9 @@ Result = TypeVar("Result")
 
 CONNECT_S = 1.5
 TIMEOUT_S = 10.0
-"""For the bytes of a file, a few megabytes, and everything else."""
+"""For an answer, and for each silence within one."""
+TRANSFER_TIMEOUTS = 12
+"""So many times that for the bytes of a file: 65 MiB within two minutes take a link of 5 Mbit/s."""
 CONNECTIONS = 50
 _OPTIONS = frozenset({"endpoint", "region", "addressing"})
 _MISSING = frozenset({"404", "NoSuchKey"})
@@ -156,12 +158,12 @@ class S3OutputStore:
         check_key(key)
         check_media_type(key, mime_type)
         if not await self._run(lambda: self._exists(key)):
-            await self._run(lambda: self._upload(key, data, mime_type))
+            await self._run(lambda: self._upload(key, data, mime_type), timeouts=TRANSFER_TIMEOUTS)
 
     async def get(self, key: str) -> StoredObject | None:
         """See OutputStore. Raises ValueError as `check_key` does."""
         check_key(key)
-        return await self._run(lambda: self._download(key))
+        return await self._run(lambda: self._download(key), timeouts=TRANSFER_TIMEOUTS)
 
     async def aclose(self) -> None:
         """See OutputStore."""
@@ -212,11 +214,11 @@ class S3OutputStore:
         async with found["Body"] as body:
             return StoredObject(data=await body.read(), mime_type=found["ContentType"])
 
-    async def _run(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+    async def _run(self, operation: Callable[[], Awaitable[Result]], *, timeouts: int = 1) -> Result:
         if self._closed:
             raise unavailable("The output store was closed.")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeouts * self._timeout_s):
                 return await operation()
         except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:  # TimeoutError is one
             raise unavailable("The output store does not answer, or refuses.") from error

@@ -93,6 +93,8 @@ class Attempt:
         """Whether the provider has said what the present step bought."""
         self._asked = False
         """Whether the provider was asked for anything."""
+        self._failures: list[TaskError] = []
+        """Why images failed that did, each on its own account."""
         self._keeping = asyncio.Lock()
         self._pauses = 0
         self._left_s = 0.0
@@ -137,16 +139,15 @@ class Attempt:
     # --- the steps ----------------------------------------------------------------------------------
 
     async def _take_steps(self) -> End:
-        failures: list[TaskError] = []
         async with self._bound:
             for place, step in enumerate(self._steps):
                 if place > 0 and not step.receipt:
                     await self._open_call(step)
-                failures += await self._take(step)
+                await self._take(step)
         made = self._record.made
         if made.images:
             return self._completed()
-        error = failures[0] if failures else nothing_made()
+        error = self._failures[0] if self._failures else nothing_made()
         self._count_failure(error)
         refused = attempt_writes.fail(made, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
         return End(write=attempt_writes.without_call(refused, made), outcome=AttemptOutcome.REJECTED)
@@ -161,8 +162,8 @@ class Attempt:
             await self._record.open_call(call, now)
             self._left_s = self._tools.budget.image_timeout_s
 
-    async def _take(self, step: Step) -> list[TaskError]:
-        """Fetch, or buy, the images of the step; why those failed that did, each on its own account."""
+    async def _take(self, step: Step) -> None:
+        """Fetch, or buy, the images of the step."""
         self._bought = bool(step.receipt)
         generation = Generation(
             task_id=self.task.id,
@@ -174,27 +175,22 @@ class Attempt:
         )
         self._asked = True
         try:
-            generated = await self._provider.generate(
+            await self._provider.generate(
                 generation,
                 timeout_s=self._tools.budget.image_timeout_s,
-                progress=self._keep,
+                progress=self._take_in,
                 receipt=self._keep_receipt,
                 resume=step.receipt,
             )
         except ProviderError as error:
-            for failed in error.failures:
-                await self._keep_failure(failed)
             if error.reason not in _ONE_IMAGES_OWN or self._groups or self.task.images_wanted == 1:
                 raise
             refusal = understand(error, paid=self._provider.paid, timeout_s=0).error
             for index in step.indexes:
                 await self._keep_failure(ImageFailed(index=index, error=refusal), refused=True)
-            return [refusal]
-        if step.receipt:
-            self._tools.metrics.results_recovered.labels("receipt").inc()
-        for failed in generated.failures:
-            await self._keep_failure(failed)
-        return [failed.error for failed in generated.failures]
+        else:
+            if step.receipt:
+                self._tools.metrics.results_recovered.labels("receipt").inc()
 
     # --- what comes ---------------------------------------------------------------------------------
 
@@ -203,6 +199,13 @@ class Attempt:
         self._bought = not so_far
         async with self._own_time():
             await self._record.add_receipt(receipt, self._tools.now_ms(), so_far=so_far)
+
+    async def _take_in(self, image: MadeImage | ImageFailed) -> None:
+        """What the provider hands over, and who waits for the task hears of it."""
+        if isinstance(image, ImageFailed):
+            await self._keep_failure(image)
+        else:
+            await self._keep(image)
 
     async def _keep(self, made: MadeImage) -> None:
         async with self._keeping, self._own_time():  # a provider may have several images at once
@@ -218,8 +221,13 @@ class Attempt:
                 await tools.announce(task.id)
 
     async def _keep_failure(self, failed: ImageFailed, *, refused: bool = False) -> None:
+        self._failures.append(failed.error)
+        if refused and self._provider.paid:
+            self._tools.metrics.paid_calls.labels(self._provider.name, "refused").inc()
         async with self._own_time():
             await self._record.add_failure(failed.index, failed.error, self._tools.now_ms(), refused=refused)
+            if self.task.images_wanted > 1:
+                await self._tools.announce(self.task.id)
 
     @asynccontextmanager
     async def _own_time(self) -> AsyncIterator[None]:

@@ -237,8 +237,7 @@ class Execution:
     async def _let_go(self, task: Task, end: End, worker: str) -> None:
         """The attempt's end is in the store: tell the queue."""
         count_calls(self._metrics, task, end.write)
-        if task.images_wanted == 1:  # those of a sequence were counted as they came
-            count_cost(self._metrics, task, images_in(end.write))
+        count_cost(self._metrics, task, images_in(end.write))  # those shown before were counted as they came
         if end.delay_ms is None:
             await self._over(task, end.write, worker)
         else:

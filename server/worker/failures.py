@@ -32,6 +32,7 @@ def understand(error: Exception, *, paid: bool, timeout_s: float, bought: bool =
             paid=paid,
             retry_after_ms=None if retry_after is None else int(retry_after * 1000),
             no_capacity=error.no_capacity,
+            unlikely=error.unlikely,
             bought=bought,
         )
     if isinstance(error, TimeoutError):

@@ -57,6 +57,7 @@ def _unusable(what: str) -> ProviderError:
     return ProviderError(
         f"The provider's image {what}.",
         sent=Sent.IN_DOUBT,
-        reason=Reason.PROVIDER_REJECTED,
+        reason=Reason.OUTPUT_FETCH_FAILED,
         retryable=True,
+        unlikely=True,
     )

@@ -36,7 +36,7 @@ class Record:
 
     @property
     def task(self) -> Task:
-        """The task as the attempt found it, with its calls and failures since."""
+        """The task as the attempt found it, with its calls, failures and shown images since."""
         return self._task
 
     @property
@@ -76,6 +76,7 @@ class Record:
         self._images[image.index] = image
         if shown:
             await self._write(attempt_writes.add_image(self._task, image, now_ms))
+            self._task = replace(self._task, images={**self._task.images, image.index: image})
 
     async def add_failure(self, index: int, error: TaskError, now_ms: int, *, refused: bool) -> None:
         """The image failed for good; `refused`: with the whole call, which bought nothing. Raises Fenced."""

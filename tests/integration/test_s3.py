@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -19,6 +19,7 @@ from server.ports import StoredObject
 from server.store import connect, s3
 from server.store.connect import S3Keys
 from server.store.s3 import S3OutputStore
+from tests.integration.api.relay import relaying
 from tests.integration.api.requests import image, output
 from tests.s3_server import BUCKET, Keys, S3Server
 from tests.side_port import fetch
@@ -235,6 +236,20 @@ async def test_a_service_that_hangs_is_unavailable_in_time(own_server: S3Server)
     assert loop.time() - started < 2
     os.kill(own_server.pid, signal.SIGCONT)
     await store.aclose()
+
+
+async def test_a_slow_link_is_no_outage(s3_server: S3Server, s3_url: str) -> None:
+    """An answer has to begin in time and to go on; that a file takes longer is no failure."""
+    data = bytes(400_000)
+    async with relaying(urlsplit(s3_server.endpoint).port or 0) as relay:
+        url = s3_url.replace(quote(s3_server.endpoint, safe=""), quote(f"http://{relay.target}", safe=""))
+        store = await S3OutputStore.connect(url, timeout_s=0.5)
+        await store.put(KEY, data, mime_type="image/png")
+        relay.bytes_per_s = 400_000
+        found = await store.get(KEY)
+        await store.aclose()
+    assert found is not None
+    assert found.data == data
 
 
 async def test_debug_logs_hold_no_signature(

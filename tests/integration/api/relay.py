@@ -20,6 +20,8 @@ class Relay:
         """What clients have sent so far."""
         self.answers_lost = False
         """Whether what the server says is dropped instead of forwarded."""
+        self.bytes_per_s = 0
+        """How fast what the server says is forwarded at most; 0: at once."""
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client connection."""
@@ -39,10 +41,12 @@ class Relay:
             await writer.drain()
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(1 << 16):
+        while chunk := await reader.read(1 << 16 if not self.bytes_per_s else self.bytes_per_s // 10):
             if not self.answers_lost:
                 writer.write(chunk)
                 await writer.drain()
+            if self.bytes_per_s:
+                await asyncio.sleep(len(chunk) / self.bytes_per_s)
 
     async def cut(self) -> None:
         """Reset every connection on both sides: nothing that is under way arrives."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 
-from server.providers.contract import Generated, Generation, Progress, ProviderError, Receipt
+from server.providers.contract import Generation, Progress, ProviderError, Receipt
 from tests.integration.worker.scripted import made
 
 
@@ -61,7 +61,7 @@ class SalesCounter:
         progress: Progress,
         receipt: Receipt,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """See Provider."""
         call = OpenCall(generation.task_id, asking=not resume)
         self.open.append(call)
@@ -78,7 +78,6 @@ class SalesCounter:
                 await progress(made(index))
         finally:
             self.open.remove(call)
-        return Generated()
 
     async def aclose(self) -> None:
         """See Provider."""

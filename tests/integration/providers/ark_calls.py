@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from server.domain.request import ImageRequest, OutputFormat, Size
 from server.providers.ark import ArkProvider
 from server.providers.catalogue import load_catalogue
-from server.providers.contract import Generated, Generation, MadeImage, ProviderError
+from server.providers.contract import Generation, ImageFailed, MadeImage, ProviderError
 from server.providers.fetch import OutputFetcher
 from tests.upstreams import ArkUpstream
 
@@ -72,6 +72,7 @@ class Call:
 
     steps: list[str] = field(default_factory=list)
     images: dict[int, MadeImage] = field(default_factory=dict)
+    failures: list[ImageFailed] = field(default_factory=list)
     receipt: str = ""
     before_receipt: Callable[[], Awaitable[None]] | None = None
 
@@ -82,9 +83,9 @@ class Call:
         *,
         timeout_s: float = TIMEOUT_S,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """Make the call."""
-        return await provider.generate(
+        await provider.generate(
             generation, timeout_s=timeout_s, progress=self._keep, receipt=self._note, resume=resume
         )
 
@@ -103,7 +104,10 @@ class Call:
             return error
         raise AssertionError("the call did not fail")
 
-    async def _keep(self, image: MadeImage) -> None:
+    async def _keep(self, image: MadeImage | ImageFailed) -> None:
+        if isinstance(image, ImageFailed):
+            self.failures.append(image)
+            return
         self.steps.append(f"image {image.index}")
         self.images[image.index] = image
 
@@ -114,7 +118,7 @@ class Call:
         self.receipt = receipt
 
 
-async def ended(task: asyncio.Task[Generated]) -> BaseException | None:
+async def ended(task: asyncio.Task[None]) -> BaseException | None:
     """Wait for the task; what it ended with."""
     await asyncio.wait({task})
     return task.exception()

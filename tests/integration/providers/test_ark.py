@@ -188,5 +188,5 @@ async def test_what_the_catalogue_admits_is_what_ark_takes(
     upstream: ArkUpstream, provider: ArkProvider, asked: Generation
 ) -> None:
     call = Call()
-    generated = await call.make(provider, asked)
-    assert (list(generated.failures), len(call.images)) == ([], asked.request.max_images)
+    await call.make(provider, asked)
+    assert (call.failures, len(call.images)) == ([], asked.request.max_images)

@@ -10,7 +10,7 @@ import pytest
 
 from server.domain.errors import Reason
 from server.providers.ark import ArkProvider
-from server.providers.contract import MadeImage, ProviderError, Sent
+from server.providers.contract import ImageFailed, MadeImage, ProviderError, Sent
 from tests.integration.providers.ark_calls import (
     PROMPT,
     SEEDREAM_3,
@@ -63,22 +63,22 @@ async def test_a_receipt_that_cannot_be_kept_ends_the_call(
 async def test_a_group_may_be_shorter_than_wanted(upstream: ArkUpstream, provider: ArkProvider) -> None:
     upstream.script(PROMPT, Fewer(2))
     call = Call()
-    generated = await call.make(provider, order(images=4, indexes=(0, 1, 2, 3)))
-    assert (sorted(call.images), list(generated.failures)) == ([0, 1], [])
+    await call.make(provider, order(images=4, indexes=(0, 1, 2, 3)))
+    assert (sorted(call.images), call.failures) == ([0, 1], [])
 
 
 async def test_images_of_a_group_fail_on_their_own(upstream: ArkUpstream, provider: ArkProvider) -> None:
     upstream.script(PROMPT, PartlyFailed((1,), "OutputImageSensitiveContentDetected"))
     call = Call()
-    generated = await call.make(provider, order(images=5, indexes=(0, 2, 4)))
+    await call.make(provider, order(images=5, indexes=(0, 2, 4)))
     assert sorted(call.images) == [0, 4]
-    [failed] = generated.failures
+    [failed] = call.failures
     assert (failed.index, failed.error.reason) == (2, Reason.CONTENT_POLICY_OUTPUT)
     assert not failed.error.retryable
     assert "This picture was not made" not in failed.error.message
     again = Call()
-    resumed = await again.make(provider, order(images=5, indexes=(2, 4)), resume=call.receipt)
-    assert list(resumed.failures) == [failed], "the receipt remembers it"
+    await again.make(provider, order(images=5, indexes=(2, 4)), resume=call.receipt)
+    assert again.failures == [failed], "the receipt remembers it"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,8 @@ async def test_an_answer_of_failures_alone_is_an_answer(
 ) -> None:
     upstream.script(PROMPT, PartlyFailed((0,), code))
     call = Call()
-    [failed] = (await call.make(provider, order())).failures
+    await call.make(provider, order())
+    [failed] = call.failures
     assert (failed.error.reason, failed.error.retryable) == (reason, retryable)
     assert call.steps == ["receipt"]
 
@@ -135,15 +136,15 @@ async def test_a_receipt_of_somebody_else_buys_nothing(
     assert upstream.arrived.total() == 0
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(503, True), (429, True), (404, False), (403, False)])
+@pytest.mark.parametrize(("status", "unlikely"), [(503, False), (429, False), (404, True), (403, True)])
 async def test_a_link_that_fails_holds_up_no_other_and_costs_nothing(
-    upstream: ArkUpstream, provider: ArkProvider, status: int, retryable: bool
+    upstream: ArkUpstream, provider: ArkProvider, status: int, unlikely: bool
 ) -> None:
     upstream.script(PROMPT, LinkFails(status))
     call, asked = Call(), order(images=2, indexes=(0, 1))
     error = await call.failure(provider, asked)
     assert (error.sent, error.reason) == (Sent.IN_DOUBT, Reason.OUTPUT_FETCH_FAILED)
-    assert error.retryable is retryable
+    assert (error.retryable, error.unlikely) == (True, unlikely)
     assert call.steps == ["receipt 0", "receipt"]
     assert upstream.link_requests[PROMPT] == 2
     await call.make(provider, asked, resume=call.receipt)
@@ -160,10 +161,10 @@ async def test_bytes_that_are_no_picture_hold_up_no_other(
     async def receipt(text: str, /, *, so_far: tuple[int, ...] = ()) -> None:
         assert text
 
-    async def keep(image: MadeImage) -> None:
+    async def keep(image: MadeImage | ImageFailed) -> None:
         if image.index == 0:
             raise ProviderError(
-                "It cannot be decoded.", sent=Sent.IN_DOUBT, reason=Reason.PROVIDER_REJECTED, retryable=True
+                "It cannot be decoded.", sent=Sent.IN_DOUBT, reason=Reason.OUTPUT_FETCH_FAILED, retryable=True
             )
         kept.append(image.index)
 
@@ -179,14 +180,18 @@ async def test_one_link_that_may_still_work_makes_the_failure_a_retryable_one(
     call = Call()
     await call.make(provider, order(images=3, indexes=(0, 1, 2)))
     document = json.loads(call.receipt)
-    document["links"]["0"] = document["links"]["0"][:-1]  # its signature is wrong: 403
-    document["links"]["2"] = "ftp://nowhere.example/2.png"
-    again = Call()
-    asked = order(images=3, indexes=(0, 1, 2))
-    error = await again.failure(provider, asked, resume=json.dumps(document))
-    assert (error.retryable, sorted(again.images)) == (False, [1])
-    document["links"]["1"] = "http://127.0.0.1:9/1.png"  # nobody listens there
-    assert (await again.failure(provider, asked, resume=json.dumps(document))).retryable
+    asked, again = order(images=3, indexes=(0, 1, 2)), Call()
+
+    async def hope(index: int, link: str) -> tuple[bool, bool]:
+        document["links"][str(index)] = link
+        error = await again.failure(provider, asked, resume=json.dumps(document))
+        assert error.reason is Reason.OUTPUT_FETCH_FAILED
+        return error.retryable, error.unlikely
+
+    assert await hope(2, "ftp://nowhere.example/2.png") == (False, False)
+    assert sorted(again.images) == [0, 1]
+    assert await hope(0, document["links"]["0"][:-1]) == (True, True), "its signature is wrong: 403"
+    assert await hope(1, "http://127.0.0.1:9/1.png") == (True, False), "nobody listens there"
 
 
 async def test_a_link_that_hangs_ends_with_the_call(upstream: ArkUpstream, provider: ArkProvider) -> None:
@@ -204,7 +209,7 @@ async def test_the_time_to_keep_an_image_is_not_the_providers(
 ) -> None:
     loop, kept = asyncio.get_running_loop(), []
 
-    async def keep(image: MadeImage) -> None:
+    async def keep(image: MadeImage | ImageFailed) -> None:
         end = loop.time() + 0.8
         await until(lambda: loop.time() > end, within_s=5)
         kept.append(image.index)
@@ -260,5 +265,7 @@ async def test_many_calls_at_once_do_not_mix(upstream: ArkUpstream, provider: Ar
 
 
 async def test_nothing_wanted_buys_nothing(upstream: ArkUpstream, provider: ArkProvider) -> None:
-    assert list((await Call().make(provider, order(images=4, indexes=()))).failures) == []
+    call = Call()
+    await call.make(provider, order(images=4, indexes=()))
+    assert (call.steps, call.failures) == ([], [])
     assert upstream.arrived.total() == 0

@@ -11,7 +11,6 @@ from PIL import Image
 
 from server.domain.errors import Reason, TaskError
 from server.providers.contract import (
-    Generated,
     Generation,
     ImageFailed,
     MadeImage,
@@ -21,7 +20,7 @@ from server.providers.contract import (
     Sent,
 )
 
-Script = Callable[[Generation, Progress], Awaitable[Generated]]
+Script = Callable[[Generation, Progress], Awaitable[None]]
 """One call: hands images to the progress, and returns or raises as the call is to end."""
 
 
@@ -49,7 +48,7 @@ class ScriptedProvider:
         progress: Progress,
         receipt: Receipt,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """See Provider."""
         script = self._scripts[min(len(self.calls), len(self._scripts) - 1)]
         self.calls.append(generation)
@@ -78,22 +77,20 @@ def made(index: int = 0, data: bytes | None = None) -> MadeImage:
     return MadeImage(index=index, data=picture() if data is None else data, seed=index)
 
 
-async def makes_all(generation: Generation, progress: Progress) -> Generated:
+async def makes_all(generation: Generation, progress: Progress) -> None:
     """Every wanted image."""
     for index in generation.indexes:
         await progress(made(index))
-    return Generated()
 
 
 def makes(*indexes: int, then: Exception | None = None, data: bytes | None = None) -> Script:
     """These images; then the call ends, or fails."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         for index in indexes:
             await progress(made(index, data))
         if then is not None:
             raise then
-        return Generated()
 
     return script
 
@@ -101,12 +98,13 @@ def makes(*indexes: int, then: Exception | None = None, data: bytes | None = Non
 def makes_all_but(*indexes: int, reason: Reason = Reason.CONTENT_POLICY_OUTPUT) -> Script:
     """Every wanted image but these, each of which is refused."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         for index in generation.indexes:
             if index not in indexes:
                 await progress(made(index))
         error = TaskError(reason=reason, message="This image was refused.")
-        return Generated(failures=[ImageFailed(index=i, error=error) for i in indexes])
+        for index in indexes:
+            await progress(ImageFailed(index=index, error=error))
 
     return script
 
@@ -114,7 +112,7 @@ def makes_all_but(*indexes: int, reason: Reason = Reason.CONTENT_POLICY_OUTPUT) 
 def raises(error: BaseException) -> Script:
     """The call fails at once."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         raise error
 
     return script
@@ -123,7 +121,7 @@ def raises(error: BaseException) -> Script:
 def waits_for(event: asyncio.Event, then: Script = makes_all) -> Script:
     """The call hangs until the event."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await event.wait()
         return await then(generation, progress)
 

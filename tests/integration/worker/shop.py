@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from server.domain.errors import Reason
 from server.providers.contract import (
-    Generated,
     Generation,
     Progress,
     ProviderError,
@@ -42,6 +41,8 @@ class Shop:
     """Each ends one call between the two."""
     fails_to_deliver: deque[Exception] = field(default_factory=deque)
     """Each ends one delivery of an image."""
+    picture: bytes | None = None
+    """What it delivers; None: a picture."""
     selling: asyncio.Event = field(default_factory=asyncio.Event)
     """While cleared, what is sold waits for its receipt."""
     delivering: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,7 +60,7 @@ class Shop:
         progress: Progress,
         receipt: Receipt,
         resume: str = "",
-    ) -> Generated:
+    ) -> None:
         """See Provider."""
         if resume:
             assert set(generation.indexes) <= set(json.loads(resume)), "what was never sold"
@@ -79,9 +80,8 @@ class Shop:
             if self.gives_receipts:
                 await receipt(json.dumps(generation.indexes))
             await self._deliver(generation.indexes[len(first) :], progress)
-            return Generated()
+            return
         await self._deliver(generation.indexes, progress)
-        return Generated()
 
     async def _deliver(self, indexes: Sequence[int], progress: Progress) -> None:
         await self.delivering.wait()
@@ -89,7 +89,7 @@ class Shop:
             if self.fails_to_deliver:
                 raise self.fails_to_deliver.popleft()
             self.fetched[index] += 1
-            await progress(made(index))
+            await progress(made(index, self.picture))
 
     async def aclose(self) -> None:
         """See Provider."""

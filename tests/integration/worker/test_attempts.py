@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from server.domain.catalogue import Parameters
-from server.domain.errors import Reason
+from server.domain.errors import Reason, TaskError
 from server.domain.request import ImageRequest, OutputFormat
 from server.domain.task import AttemptOutcome, CallState, TaskState
-from server.providers.contract import Generated, Generation, Progress
+from server.providers.contract import Generation, ImageFailed, Progress
 from server.store.outputs import reference_key
 from tests.fakes_store import make_task
 from tests.integration.worker.bench import ME, WHOLE_SEQUENCES, Bench
@@ -80,11 +80,10 @@ async def test_a_model_without_groups_is_asked_for_one_image_at_a_time(bench: Be
 async def test_every_image_of_a_sequence_is_seen_as_it_comes(bench: Bench) -> None:
     seen: list[list[int]] = []
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         for index in (2, 0, 1):
             await progress(made(index))
             seen.append(sorted((await bench.task(generation.task_id)).images))
-        return Generated()
 
     await bench.accept(images=3)
     task = await bench.run(bench.execution(ScriptedProvider(script)))
@@ -102,7 +101,7 @@ async def test_several_images_may_come_at_once(bench: Bench) -> None:
     async def handed_over(progress: Progress, index: int) -> None:
         await progress(made(index))
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         async with asyncio.TaskGroup() as group:
             for index in generation.indexes[:-1]:
                 group.create_task(handed_over(progress, index))
@@ -111,12 +110,33 @@ async def test_several_images_may_come_at_once(bench: Bench) -> None:
         kept = (await bench.task(accepted.id)).images  # a time that is over would end the attempt here
         assert sorted(kept) == [*range(8)]
         await progress(made(generation.indexes[-1]))
-        return Generated()
 
     accepted = await bench.accept(images=9)
     task = await bench.run(bench.execution(ScriptedProvider(script)))
     assert task.state is TaskState.COMPLETED
     assert (task.attempt, sorted(task.images)) == (1, [*range(9)])
+
+
+async def test_a_refused_image_of_a_sequence_is_seen_while_the_others_are_made(bench: Bench) -> None:
+    others = asyncio.Event()
+
+    async def script(generation: Generation, progress: Progress) -> None:
+        error = TaskError(reason=Reason.CONTENT_POLICY_OUTPUT, message="This image was refused.")
+        await progress(ImageFailed(index=1, error=error))
+        seen.append(bench.queue_faults.done["announce"])
+        await others.wait()
+        await progress(made(0))
+
+    seen: list[int] = []
+    accepted = await bench.accept(images=2)
+    work = bench.start(bench.execution(ScriptedProvider(script)), await bench.claim())
+    await until(lambda: seen, within_s=5)
+    task = await bench.task(accepted.id)
+    assert (task.state, list(task.failures), seen) == (TaskState.PROCESSING, [1], [1]), "and it is announced"
+    others.set()
+    await work
+    task = await bench.task(accepted.id)
+    assert (task.state, list(task.images), list(task.failures)) == (TaskState.COMPLETED, [0], [1])
 
 
 async def test_a_sequence_counts_every_image_on_its_own(bench: Bench) -> None:

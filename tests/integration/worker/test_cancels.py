@@ -8,7 +8,7 @@ import pytest
 
 from server.domain import life, purchases
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
-from server.providers.contract import Generated, Generation, Progress
+from server.providers.contract import Generation, Progress
 from server.worker.cancel import Cancel
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.pools import worker
@@ -59,11 +59,10 @@ async def test_a_call_under_way_is_ended(bench: Bench, paid: bool) -> None:
 async def test_the_images_that_came_before_are_kept(bench: Bench) -> None:
     there = asyncio.Event()
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await progress(made(1))
         there.set()
         await asyncio.Event().wait()
-        return Generated()
 
     accepted, cancel = await bench.accept(images=3), Cancel()
     work = bench.start(bench.execution(ScriptedProvider(script)), await bench.claim(), cancel=cancel)
@@ -79,11 +78,10 @@ async def test_with_its_last_image_it_is_complete(bench: Bench) -> None:
     """What was paid for and received is never dropped."""
     there = asyncio.Event()
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await makes_all(generation, progress)
         there.set()
         await asyncio.Event().wait()
-        return Generated()
 
     accepted, cancel = await bench.accept(), Cancel()
     work = bench.start(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 
 import pytest
 
 from server.domain import costs
+from server.domain.errors import Reason
 from server.domain.money import Cost, Price
 from server.domain.task import Task, TaskState
-from server.providers.contract import Sent
+from server.providers.contract import Generation, Progress, Sent
+from server.worker.cancel import Cancel
 from server.worker.execution import Execution
 from tests.integration.worker.bench import ME, OTHER, Bench, entry
-from tests.integration.worker.scripted import ScriptedProvider, makes_all, makes_all_but, refusal
+from tests.integration.worker.scripted import ScriptedProvider, made, makes_all, makes_all_but, refusal
 from tests.integration.worker.shop import Shop, lost_delivery
 from tests.waiting import until, until_async
 
@@ -77,6 +80,39 @@ async def test_what_could_never_be_fetched_was_paid_all_the_same(bench: Bench) -
     task = await bench.run(at_price(bench, shop))
     assert task.state is TaskState.FAILED
     assert spent(task) == {1: cny(250_000)}
+
+
+async def test_what_came_and_is_no_picture_was_paid_all_the_same(bench: Bench) -> None:
+    await bench.accept()
+    shop = Shop(picture=b"<html>sorry</html>")
+    task = await bench.run(bench.execution(shop, price=PRICE, max_retries=0))
+    assert (task.state, shop.sold) == (TaskState.FAILED, {0: 1})
+    assert task.error is not None
+    assert task.error.reason is Reason.OUTPUT_FETCH_FAILED
+    assert spent(task) == {1: cny(250_000)}
+
+
+async def test_a_picture_whose_write_a_cancel_interrupts_is_counted_once(bench: Bench) -> None:
+    """The write took place, and its answer has not come: the end brings the picture along."""
+    late, writes_before = asyncio.Event(), list[int]()
+
+    async def script(generation: Generation, progress: Progress) -> None:
+        await progress(made(0))
+        writes_before.append(bench.store_faults.done["write"])
+        bench.store_faults.late["write"] = late
+        await progress(made(1))
+
+    accepted, cancel = await bench.accept(images=3), Cancel()
+    execution = at_price(bench, ScriptedProvider(script, paid=True))
+    work = bench.start(execution, await bench.claim(), cancel=cancel)
+    await until(lambda: writes_before and bench.store_faults.done["write"] > writes_before[0], within_s=5)
+    del bench.store_faults.late["write"]
+    cancel.ask()
+    await work
+    late.set()
+    task = await bench.task(accepted.id)
+    assert (task.state, sorted(task.images)) == (TaskState.CANCELLED, [0, 1])
+    assert (spent(task), counted(bench)) == ({1: cny(500_000)}, 0.5)
 
 
 async def bought_by_other(bench: Bench, shop: Shop, images: int) -> Task:

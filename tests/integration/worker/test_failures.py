@@ -8,7 +8,7 @@ import pytest
 
 from server.domain.errors import Reason, TaskError
 from server.domain.task import AttemptOutcome, Counts, TaskState
-from server.providers.contract import Generated, Generation, Progress, Sent
+from server.providers.contract import Generation, Progress, Sent
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.scripted import (
     ScriptedProvider,
@@ -114,10 +114,9 @@ async def test_the_provider_has_its_time_and_no_more(bench: Bench) -> None:
 
 
 async def test_a_provider_that_hangs_after_an_image_has_no_more_time_for_it(bench: Bench) -> None:
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await progress(made(0))
         await asyncio.Event().wait()
-        return Generated()
 
     await bench.accept(images=2)
     task = await bench.run(bench.execution(ScriptedProvider(script), image_timeout_s=0.3))
@@ -143,7 +142,7 @@ async def test_bytes_that_are_no_picture_are_a_failure(bench: Bench) -> None:
     task = await bench.run(execution)
     assert (task.state, task.images, task.counts) == (TaskState.PENDING, {}, Counts(errors=1))
     assert task.attempts[1].error is not None
-    assert task.attempts[1].error.reason is Reason.PROVIDER_REJECTED
+    assert task.attempts[1].error.reason is Reason.OUTPUT_FETCH_FAILED
     assert "cannot be decoded" in task.attempts[1].error.message
     assert (await bench.run(execution)).state is TaskState.COMPLETED
 

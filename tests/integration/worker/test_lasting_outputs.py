@@ -12,7 +12,7 @@ from server.domain.task import TaskState
 from server.health import Health
 from server.links import Links
 from server.providers.ark import ArkProvider
-from server.providers.contract import Generated, Generation
+from server.providers.contract import Generation
 from server.providers.fetch import OutputFetcher
 from server.side_port import OUTPUTS_PATH, SidePort
 from server.store.output_links import link_secret, seconds_left
@@ -41,7 +41,7 @@ class NotingFetcher(OutputFetcher):
 class ArkByName(ArkProvider):
     """Asks for MODEL, which the loopback knows, whatever it is called on the bench."""
 
-    async def generate(self, generation: Generation, **how: Any) -> Generated:
+    async def generate(self, generation: Generation, **how: Any) -> None:
         return await super().generate(replace(generation, upstream_model=MODEL), **how)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from server.domain.task import TaskState
-from server.providers.contract import Generated, Generation, Progress
+from server.providers.contract import Generation, Progress
 from tests.integration.worker.bench import ME, Bench, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
@@ -82,12 +82,11 @@ async def test_a_failure_is_held_too(bench: Bench) -> None:
 async def test_a_sequence_goes_on_where_the_store_went_away(bench: Bench) -> None:
     """The provider's time stands still meanwhile."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await progress(made(0))
         bench.store_faults.away = True
         await progress(made(1))
         await progress(made(2))
-        return Generated()
 
     accepted = await bench.accept(images=3)
     work = bench.start(bench.execution(ScriptedProvider(script), image_timeout_s=0.25), await bench.claim())
@@ -136,14 +135,13 @@ async def test_an_end_whose_answer_was_lost_is_the_end(bench: Bench) -> None:
 
 
 async def test_an_image_whose_answer_was_lost_is_there_once(bench: Bench) -> None:
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         bench.store_faults.losing.add("write")
         waking = asyncio.create_task(refused(bench.store_faults, "write", times=2))
         waking.add_done_callback(lambda _: bench.store_faults.wake())
         await progress(made(0))
         await waking
         await progress(made(1))
-        return Generated()
 
     await bench.accept(images=2)
     task = await bench.run(bench.execution(ScriptedProvider(script)))
@@ -191,7 +189,7 @@ async def test_redis_away_at_the_end_is_put_right_by_the_sweep(bench: Bench) -> 
 
 
 async def test_redis_away_in_mid_sequence_is_not_noticed(bench: Bench) -> None:
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         bench.queue_faults.away = True
         return await makes_all(generation, progress)
 

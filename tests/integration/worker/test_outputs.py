@@ -80,7 +80,12 @@ async def test_what_is_no_whole_picture_is_refused(bench: Bench, data: bytes) ->
     with pytest.raises(ProviderError) as caught:
         await stored(bench, data)
     error = caught.value
-    assert (error.sent, error.reason, error.retryable) == (Sent.IN_DOUBT, Reason.PROVIDER_REJECTED, True)
+    assert (error.sent, error.reason, error.retryable) == (
+        Sent.IN_DOUBT,
+        Reason.OUTPUT_FETCH_FAILED,
+        True,
+    )
+    assert error.unlikely
     assert bench.output_faults.calls["put"] == 0
 
 

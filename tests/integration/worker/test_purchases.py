@@ -196,8 +196,9 @@ async def test_bytes_that_are_no_picture_are_fetched_again_as_often_as_errors_al
     bad = ProviderError(
         "The provider's image cannot be decoded.",
         sent=Sent.IN_DOUBT,
-        reason=Reason.PROVIDER_REJECTED,
+        reason=Reason.OUTPUT_FETCH_FAILED,
         retryable=True,
+        unlikely=True,
         retry_after_s=0.0,
     )
     shop = Shop(fails_to_deliver=deque([bad] * 9))
@@ -205,6 +206,32 @@ async def test_bytes_that_are_no_picture_are_fetched_again_as_often_as_errors_al
     await bench.accept(max_paid_attempts=5)
     assert (await bench.run(execution)).counts == Counts(errors=1)
     assert ((await bench.run(execution)).state, shop.sold) == (TaskState.FAILED, {0: 1})
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("max_paid", [1, 2])
+async def test_a_group_refused_after_its_first_image_is_in_doubt_for_none(
+    bench: Bench, max_paid: int, retryable: bool
+) -> None:
+    """The vendor has said it: the rest was not made, so it may be bought, and nothing is unknown."""
+    refused = refusal(retryable=retryable, reason=Reason.PROVIDER_UNAVAILABLE)
+    shop = Shop(names_first=1, breaks_off=deque([refused]))
+    execution = bench.execution(shop)
+    await bench.accept(images=3, max_paid_attempts=max_paid)
+    task = await bench.run(execution)
+    [call] = task.attempts[1].calls.values()
+    assert (call.state, call.indexes, call.so_far) == (CallState.DONE, (0,), ())
+    assert (sorted(task.images), task.attempts[1].outcome) == ([0], AttemptOutcome.REJECTED)
+    if not retryable:
+        assert task.state is TaskState.COMPLETED
+        assert {i: why.reason for i, why in task.failures.items()} == dict.fromkeys([1, 2], refused.reason)
+        return
+    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=1))
+    shop.names_first = 0
+    task = await bench.run(execution)
+    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
+    assert shop.sold == {0: 1, 1: 2, 2: 2}, "the second call was for those two alone"
+    assert task.attempts[2].calls[0].indexes == (1, 2)
 
 
 async def test_a_stop_between_the_note_and_the_end_is_found_by_the_next_claim(bench: Bench) -> None:
@@ -323,6 +350,8 @@ async def test_a_forbidden_image_ends_alone_where_each_has_its_own_call(bench: B
     assert task.failures[0].reason is Reason.CONTENT_POLICY_OUTPUT
     assert shop.sold == {1: 1, 2: 1}
     assert purchases.paid_or_open_calls(task) == 2, "what was refused is not charged"
+    assert bench.count("imagegen_paid_calls_total", provider="local", end="refused") == 1
+    assert bench.count("imagegen_paid_calls_total", provider="local", end="charged") == 2
 
 
 async def test_a_refused_image_is_tried_again_and_the_others_are_not(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from server.domain.catalogue import Parameters
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, Task, TaskState
 from server.domain.writes import Write
-from server.providers.contract import Generated, Generation, Progress, Sent
+from server.providers.contract import Generation, Progress, Sent
 from server.worker.cancel import Cancel
 from tests.integration.worker.bench import ME, OTHER, Bench
 from tests.integration.worker.scripted import ScriptedProvider, made, makes_all, refusal
@@ -160,9 +160,9 @@ async def test_a_stop_while_a_purchase_is_written_down_buys_nothing(bench: Bench
     asked: list[tuple[int, ...]] = []
     first_is_made = asyncio.Event()
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         asked.append(generation.indexes)
-        generated = await makes_all(generation, progress)
+        await makes_all(generation, progress)
         faults.clear()
         if landed:
             bench.store_faults.late["write"] = asyncio.Event()
@@ -170,7 +170,6 @@ async def test_a_stop_while_a_purchase_is_written_down_buys_nothing(bench: Bench
             bench.store_faults.gates["write"] = asyncio.Event()
         before.append((bench.store_faults.calls["write"], bench.store_faults.done["write"]))
         first_is_made.set()
-        return generated
 
     faults, before = bench.store_faults.late, list[tuple[int, int]]()
     accepted = await bench.accept(images=2, max_paid_attempts=1)
@@ -199,7 +198,7 @@ async def test_a_refusal_is_kept_when_the_attempt_ends_while_it_is_written(
 ) -> None:
     """Of a sequence without groups: the refused call is gone, and no part of it comes back."""
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         (bench.store_faults.late if landed else bench.store_faults.gates)["write"] = asyncio.Event()
         before.append((bench.store_faults.calls["write"], bench.store_faults.done["write"]))
         raise refusal(sent=Sent.REJECTED, reason=Reason.CONTENT_POLICY_INPUT, retryable=False)
@@ -235,7 +234,7 @@ async def test_each_purchase_has_the_whole_time(bench: Bench) -> None:
     """Three calls, which together take longer than IMAGE_TIMEOUT."""
     asked: list[tuple[int, ...]] = []
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         asked.append(generation.indexes)
         await asyncio.sleep(0.4)  # the vendor's work
         return await makes_all(generation, progress)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from server.domain.task import AttemptOutcome, TaskState
-from server.providers.contract import Generated, Generation, Progress
+from server.providers.contract import Generation, Progress
 from tests.integration.worker.bench import ME, Bench, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
@@ -62,11 +62,10 @@ async def test_a_stop_leaves_a_paid_call_in_doubt(bench: Bench, max_paid: int) -
 async def test_a_stop_after_the_last_image_is_no_loss(bench: Bench, images: int, paid: bool) -> None:
     there = asyncio.Event()
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await makes_all(generation, progress)
         there.set()
         await asyncio.Event().wait()
-        return Generated()
 
     accepted = await bench.accept(images=images, max_paid_attempts=1)
     work = bench.start(bench.execution(ScriptedProvider(script, paid=paid)), await bench.claim())
@@ -81,11 +80,10 @@ async def test_a_stop_after_the_last_image_is_no_loss(bench: Bench, images: int,
 async def test_a_stop_keeps_the_images_of_an_unpaid_sequence(bench: Bench) -> None:
     there = asyncio.Event()
 
-    async def script(generation: Generation, progress: Progress) -> Generated:
+    async def script(generation: Generation, progress: Progress) -> None:
         await progress(made(1))
         there.set()
         await asyncio.Event().wait()
-        return Generated()
 
     provider = ScriptedProvider(script, makes_all)
     execution = bench.execution(provider)

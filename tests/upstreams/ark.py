@@ -72,12 +72,16 @@ class ArkUpstream:
         """Made pictures by prompt: what an account is charged for. It goes on making what nobody hears of."""
         self.arrived: Counter[str] = Counter()
         """Requests whose body was read by prompt, refused ones included."""
+        self.arrival_times: defaultdict[str, list[float]] = defaultdict(list)
+        """When the head of each of them came, on the monotonic clock."""
+        self.refusal_times: defaultdict[str, list[float]] = defaultdict(list)
+        """When each scripted refusal of a prompt went out, on the same clock."""
         self.fetched: Counter[str] = Counter()
         """Downloads of result links by the prompt of their picture."""
         self.link_requests: Counter[str] = Counter()
         """Requests for result links, failed and held ones included."""
         self.event_times: defaultdict[str, list[float]] = defaultdict(list)
-        """When each event of a prompt's streams went out, on the monotonic clock."""
+        """When each event of a prompt's streams went out, on the same clock."""
         self.last_body: dict[str, dict[str, Any]] = {}
         """The newest request body of each prompt, as it was sent."""
         self.keys_at_links = 0
@@ -184,6 +188,7 @@ class ArkUpstream:
     # --- the image endpoint ------------------------------------------------------------------------
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
+        came = time.monotonic()
         self.reused_connections += request.transport in self._connections
         self._connections.add(request.transport)
         if isinstance(self._always, CutBeforeBody) and not any(self._scripts.values()):
@@ -194,6 +199,7 @@ class ArkUpstream:
         if isinstance(fault, CutBeforeBody):
             return reset(request)
         self.arrived[prompt] += 1
+        self.arrival_times[prompt].append(came)
         self.last_body[prompt] = body
         try:
             check_key(request.headers.get("Authorization", ""))
@@ -204,6 +210,7 @@ class ArkUpstream:
             case CutAfterBody():
                 return reset(request)
             case Refusal(status, code, retry_after):
+                self.refusal_times[prompt].append(time.monotonic())
                 return envelope(status, code, "The request was refused.", retry_after=retry_after)
             case Gateway(status, billed=False):
                 return gateway_page(status)

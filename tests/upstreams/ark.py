@@ -66,6 +66,8 @@ class ArkUpstream:
         """Time between a stream's beginning and its first event, and from there to each next one."""
         self.link_life_s = 86_400.0
         """How long the links of coming answers work."""
+        self.links_at = ""
+        """Scheme and host that coming links begin with; empty: this server's own, where they work."""
         self.billed: Counter[str] = Counter()
         """Accepted calls by prompt."""
         self.pictures: Counter[str] = Counter()
@@ -229,7 +231,9 @@ class ArkUpstream:
                 return gateway_page(status)
             case Unreadable():
                 return broken_json()
-        found = ark_answers.entries(order, fault, lambda: self._draw(order, fault), self.base_url)
+        found = ark_answers.entries(
+            order, fault, lambda: self._draw(order, fault), self.links_at or self.base_url
+        )
         if order.stream:
             return await self._stream(request, order, found, fault)
         self.pictures[prompt] += ark_answers.pictures(found)

@@ -7,7 +7,16 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from server.domain.catalogue import Model, Parameters, Route, SizeRules
 from server.domain.money import Price
@@ -40,7 +49,8 @@ Format = Annotated[str, _one_of(*OutputFormat)]
 Side = Annotated[int, Field(ge=1, le=100_000)]
 Area = Annotated[int, Field(ge=0)]
 
-
+_AT_ITEM = "at_item"
+"""The type of a fault found by looking at a whole list; its context has the `place` of the item at fault."""
 Faults = Iterator[tuple[tuple[str | int, ...], str]]
 
 
@@ -125,6 +135,18 @@ class Entry(_Form):
     parameters: _Parameters = Field(default_factory=_Parameters)
     sizes: _Sizes
 
+    @field_validator("routes")
+    @classmethod
+    def _one_by_provider(cls, routes: list[_Route]) -> list[_Route]:
+        """A task knows its provider alone: of two routes over it the second would never be taken."""
+        firsts: dict[str, int] = {}
+        for place, route in enumerate(routes):
+            first = firsts.setdefault(route.provider, place)
+            if first != place:
+                reason = f"provider {route.provider!r} stands in routes[{first}] already; each may stand once"
+                raise PydanticCustomError(_AT_ITEM, "{reason}", {"reason": reason, "place": place})
+        return routes
+
     @model_validator(mode="after")
     def _fewest_below_most(self) -> Entry:
         if self.min_references > self.max_references:
@@ -168,6 +190,8 @@ def faults_of(error: ValidationError) -> Faults:
     """Each fault of an entry: where it is, and what is wrong, in words that begin with the field."""
     for fault in error.errors():
         place = fault["loc"]
+        if fault["type"] == _AT_ITEM:
+            place = (*place, fault["ctx"]["place"])
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         reason = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":

@@ -182,6 +182,11 @@ WRONG = {
         "line 6: model painter: routes[0].provider: 'arc' is not known; known:",
     ),
     "no provider": ('provider = "ark", ', "", "line 6: model painter: routes[0].provider: is missing"),
+    "one provider twice": (
+        '"local" }',
+        '"ark", upstream = "ep-2" }',
+        "line 6: model painter: routes[1]: provider 'ark' stands in routes[0] already; each may stand once",
+    ),
     "unknown type": (
         'type = "image"',
         'type = "sound"',
@@ -311,3 +316,16 @@ def test_a_field_is_found_however_it_is_written(field: tuple[str, ...], line: in
         '[[model]]\n[ model . sizes ]\n  default="1x1"\n[model.sizes."labels"]\n"2K"="1x1"\n[model.price]\n'
     )
     assert line_of(text, 0, field) == line
+
+
+def test_of_routes_with_a_table_each_the_one_at_fault_is_named(tmp_path: Path) -> None:
+    """Tables in place of one list: both the second of a provider and an unknown one have a line."""
+    head, _, tail = GOOD.partition("routes = [")
+    rest = tail.partition("\n]\n")[2]
+    tables = "".join(f'\n[[model.routes]]\nprovider = "{name}"\n' for name in ("ark", "local", "{}"))
+    for third, told in (
+        ("ark", "line 36: model painter: routes[2]: provider 'ark' stands in routes[0] already;"),
+        ("arc", "line 37: model painter: routes[2].provider: 'arc' is not known;"),
+    ):
+        [fault] = faults(tmp_path, head + rest + tables.replace("{}", third))
+        assert fault.startswith(told)

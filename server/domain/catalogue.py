@@ -12,6 +12,7 @@ from datetime import date
 
 from server.domain.errors import ModelNotFound
 from server.domain.money import Price
+from server.domain.references import ReferenceRules
 from server.domain.request import MAX_IMAGES, OutputFormat, Size, parse_size
 from server.domain.task import TaskType
 
@@ -129,6 +130,8 @@ class Model:
     min_references: int = 0
     """1 or more: a model that edits pictures and makes none from words alone."""
     max_references: int = 0
+    reference_rules: ReferenceRules = field(default_factory=ReferenceRules)
+    """What each reference has to be, whoever makes the images."""
     max_images: int = MAX_IMAGES
     """How many pictures of one sequence it makes."""
     qualities: tuple[str, ...] = ("standard",)

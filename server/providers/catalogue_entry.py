@@ -7,11 +7,32 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from server.domain.catalogue import Model, Parameters, Route, SizeRules
 from server.domain.money import Price
-from server.domain.request import MAX_ID_CHARS, MAX_IMAGES, MAX_REFERENCES, OutputFormat, Size, parse_size
+from server.domain.references import FORMATS, ReferenceRules
+from server.domain.request import (
+    MAX_ID_CHARS,
+    MAX_IMAGES,
+    MAX_REFERENCE_ASPECT,
+    MAX_REFERENCE_BYTES,
+    MAX_REFERENCE_PIXELS,
+    MAX_REFERENCES,
+    MIN_REFERENCE_SIDE_PX,
+    OutputFormat,
+    Size,
+    parse_size,
+)
 from server.domain.routing import PROVIDERS
 from server.domain.task import TaskType
 
@@ -37,10 +58,12 @@ def _one_of(*allowed: str) -> BeforeValidator:
 Pixels = Annotated[Size, BeforeValidator(_size)]
 Name = Annotated[str, Field(pattern=r"^\S+$", max_length=MAX_ID_CHARS)]
 Format = Annotated[str, _one_of(*OutputFormat)]
+ReferenceFormat = Annotated[str, _one_of(*(kind.lower() for kind in FORMATS))]
 Side = Annotated[int, Field(ge=1, le=100_000)]
 Area = Annotated[int, Field(ge=0)]
 
-
+_AT_ITEM = "at_item"
+"""The type of a fault found by looking at a whole list; its context has the `place` of the item at fault."""
 Faults = Iterator[tuple[tuple[str | int, ...], str]]
 
 
@@ -109,6 +132,23 @@ class _Sizes(_Form):
         return SizeRules(**{**dict(self), "listed": tuple(self.listed)})
 
 
+class _References(_Form):
+    formats: list[ReferenceFormat] = Field([kind.lower() for kind in FORMATS], min_length=1)
+    max_bytes: int = Field(MAX_REFERENCE_BYTES, ge=1, le=MAX_REFERENCE_BYTES)
+    min_side_px: int = Field(MIN_REFERENCE_SIDE_PX, ge=MIN_REFERENCE_SIDE_PX)
+    max_area_px: int = Field(MAX_REFERENCE_PIXELS, ge=1, le=MAX_REFERENCE_PIXELS)
+    max_aspect: float = Field(MAX_REFERENCE_ASPECT, ge=1, le=MAX_REFERENCE_ASPECT)
+
+    @model_validator(mode="after")
+    def _admit_something(self) -> _References:
+        if self.min_side_px**2 > self.max_area_px:
+            raise ValueError("min_side_px squared may not exceed max_area_px")
+        return self
+
+    def rules(self) -> ReferenceRules:
+        return ReferenceRules(**{**dict(self), "formats": tuple(kind.upper() for kind in self.formats)})
+
+
 class Entry(_Form):
     """One model as a file describes it; `server/providers/catalogue.toml` says what each field means."""
 
@@ -123,7 +163,20 @@ class Entry(_Form):
     retired: date | None = None
     price: _Price | None = None
     parameters: _Parameters = Field(default_factory=_Parameters)
+    references: _References = Field(default_factory=_References)
     sizes: _Sizes
+
+    @field_validator("routes")
+    @classmethod
+    def _one_by_provider(cls, routes: list[_Route]) -> list[_Route]:
+        """A task knows its provider alone: of two routes over it the second would never be taken."""
+        firsts: dict[str, int] = {}
+        for place, route in enumerate(routes):
+            first = firsts.setdefault(route.provider, place)
+            if first != place:
+                reason = f"provider {route.provider!r} stands in routes[{first}] already; each may stand once"
+                raise PydanticCustomError(_AT_ITEM, "{reason}", {"reason": reason, "place": place})
+        return routes
 
     @model_validator(mode="after")
     def _fewest_below_most(self) -> Entry:
@@ -141,6 +194,7 @@ class Entry(_Form):
             sizes=self.sizes.rules(),
             min_references=self.min_references,
             max_references=self.max_references,
+            reference_rules=self.references.rules(),
             max_images=self.max_images,
             qualities=tuple(self.qualities),
             retired_date=self.retired,
@@ -160,6 +214,7 @@ _TABLES: dict[str, type[_Form]] = {
     "routes": _Route,
     "price": _Price,
     "parameters": _Parameters,
+    "references": _References,
     "sizes": _Sizes,
 }
 
@@ -168,6 +223,8 @@ def faults_of(error: ValidationError) -> Faults:
     """Each fault of an entry: where it is, and what is wrong, in words that begin with the field."""
     for fault in error.errors():
         place = fault["loc"]
+        if fault["type"] == _AT_ITEM:
+            place = (*place, fault["ctx"]["place"])
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         reason = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":

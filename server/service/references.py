@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from server.domain import references as limits
 from server.domain.admission import Draft
 from server.domain.errors import InvalidRequest, LinksBusy, Violation
-from server.domain.request import MAX_REFERENCE_PIXELS
+from server.domain.references import ReferenceRules
 from server.domain.task import StoredImage
 from server.ports import DownloadFailed, Downloads, OutputStore, TaskStore
 
@@ -31,8 +31,9 @@ READ_AT_ONCE = 16
 READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
 """Of these, for one caller: links that hang keep nobody else's from being read."""
 BUSY_RETRY_S = 5.0
+_KINDS = {"MPO": "JPEG"}
+"""Of what Pillow tells apart and others do not: a JPEG file of which some cameras put more pictures."""
 _ADVICE = "send a link that works now, or the picture as `data`"
-_NO_PICTURE = f"is no picture; allowed: {', '.join(limits.FORMATS)}"
 
 
 class _Kept(NamedTuple):
@@ -61,8 +62,8 @@ class References:
         # By caller; each lives as long as somebody holds or awaits a place of it.
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def check(self, draft: Draft, caller: str) -> Mapping[int, StoredImage]:
-        """Look at all references but links. The earlier outputs, by place.
+    async def check(self, draft: Draft, caller: str, rules: ReferenceRules) -> Mapping[int, StoredImage]:
+        """Look at all references but links, by the rules of the model. The earlier outputs, by place.
 
         Raises InvalidRequest with every violation.
         """
@@ -72,7 +73,7 @@ class References:
         wrong: list[Violation] = []
         for i, reference in enumerate(draft.references):
             if reference.kind == "data":
-                if description := await asyncio.to_thread(_fault, reference.data):
+                if description := await asyncio.to_thread(picture_fault, reference.data, rules):
                     wrong.append(_wrong(i, "data", description))
             elif reference.kind == "output":
                 task = tasks.get(reference.task_id)
@@ -81,8 +82,11 @@ class References:
                     wrong.append(_wrong(i, "output.task_id", f"there is no task {reference.task_id!r}"))
                 elif image is None:
                     wrong.append(_wrong(i, "output.index", f"task {task.id} has no image {reference.index}"))
-                elif description := limits.fault(
-                    size_bytes=image.size_bytes, width_px=image.width_px, height_px=image.height_px
+                elif description := rules.fault(
+                    kind=limits.kind_of(image.mime_type),
+                    size_bytes=image.size_bytes,
+                    width_px=image.width_px,
+                    height_px=image.height_px,
                 ):
                     wrong.append(_wrong(i, "output", description))
                 else:
@@ -93,16 +97,23 @@ class References:
         return found
 
     async def keep(
-        self, draft: Draft, caller: str, earlier: Mapping[int, StoredImage], *, links_timeout_s: float
+        self,
+        draft: Draft,
+        caller: str,
+        earlier: Mapping[int, StoredImage],
+        *,
+        rules: ReferenceRules,
+        links_timeout_s: float,
     ) -> tuple[str, ...]:
-        """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave.
+        """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave by
+        the same rules.
 
         Returns the pictures' keys in the output store, in the request's order.
 
         Raises InvalidRequest with every link that gave no picture, or for too many bytes together;
         LinksBusy when no link is at fault, but some did not get their turn in time; StoreUnavailable.
         """
-        read = await self._read_links(draft, caller, links_timeout_s)
+        read = await self._read_links(draft, caller, rules, links_timeout_s)
         _check_sum(draft, [*earlier.values(), *read.values()])
         kept: list[str] = []
         for i, reference in enumerate(draft.references):
@@ -110,7 +121,9 @@ class References:
             kept.append(known.key if known is not None else await self._keep(reference.data))
         return tuple(kept)
 
-    async def _read_links(self, draft: Draft, caller: str, timeout_s: float) -> Mapping[int, _Kept]:
+    async def _read_links(
+        self, draft: Draft, caller: str, rules: ReferenceRules, timeout_s: float
+    ) -> Mapping[int, _Kept]:
         """What lay behind the links, by place."""
         places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
         if not places:
@@ -120,7 +133,9 @@ class References:
         try:
             async with asyncio.TaskGroup() as group:
                 reading = [
-                    group.create_task(self._read(draft.references[i].url, share, deadline), name="reference")
+                    group.create_task(
+                        self._read(draft.references[i].url, rules, share, deadline), name="reference"
+                    )
                     for i in places
                 ]
         except ExceptionGroup as errors:
@@ -139,7 +154,9 @@ class References:
             )
         return read
 
-    async def _read(self, url: str, share: asyncio.Semaphore, deadline: float) -> _Kept | str | None:
+    async def _read(
+        self, url: str, rules: ReferenceRules, share: asyncio.Semaphore, deadline: float
+    ) -> _Kept | str | None:
         """The picture behind the link, which is kept now, or what is wrong with the link.
 
         None if its turn did not come in time: that says nothing of the link.
@@ -154,7 +171,7 @@ class References:
             try:
                 left_s = deadline - asyncio.get_running_loop().time()
                 data = await self._downloads.download(url, timeout_s=left_s)
-                fault = await asyncio.to_thread(_fault, data)
+                fault = await asyncio.to_thread(picture_fault, data, rules)
                 if fault:
                     return f"leads to what {fault}"
                 return _Kept(key=await self._keep(data), size_bytes=len(data))
@@ -176,16 +193,16 @@ def _check_sum(draft: Draft, others: Iterable[StoredImage | _Kept]) -> None:
         raise InvalidRequest([Violation(field="reference_images", description=description)])
 
 
-def _fault(data: bytes) -> str | None:
+def picture_fault(data: bytes, rules: ReferenceRules) -> str | None:
     """What is wrong with a picture, by its head; whether the rest decodes is its reader's to say."""
     try:
         with Image.open(io.BytesIO(data), formats=limits.FORMATS) as picture:
-            width, height = picture.size
+            kind, (width, height) = picture.format or "", picture.size
     except Image.DecompressionBombError:
-        return f"has too many pixels; allowed: at most {MAX_REFERENCE_PIXELS:,} in all"
+        return f"has too many pixels; allowed: at most {rules.max_area_px:,} in all"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return _NO_PICTURE
-    return limits.fault(size_bytes=len(data), width_px=width, height_px=height)
+        return f"is no picture; allowed: {', '.join(rules.formats)}"
+    return rules.fault(kind=_KINDS.get(kind, kind), size_bytes=len(data), width_px=width, height_px=height)
 
 
 def _wrong(place: int, name: str, description: str) -> Violation:

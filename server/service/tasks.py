@@ -128,7 +128,8 @@ class TaskService:
             defaults=self._defaults,
             seed=random.getrandbits(31),
         )
-        earlier_outputs = await self._references.check(draft, submission.caller)
+        rules = admitted.model.reference_rules
+        earlier_outputs = await self._references.check(draft, submission.caller, rules)
         if self._line.depth >= self._queue_max_depth:
             raise QueueFull(
                 f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
@@ -136,7 +137,11 @@ class TaskService:
                 retry_after_s=QUEUE_FULL_RETRY_S,
             )
         references = await self._references.keep(
-            draft, submission.caller, earlier_outputs, links_timeout_s=submission.links_timeout_s
+            draft,
+            submission.caller,
+            earlier_outputs,
+            rules=rules,
+            links_timeout_s=submission.links_timeout_s,
         )
         task = self._new_task(submission, admitted, references)
         if key:

@@ -63,6 +63,20 @@ def test_a_wrong_catalogue_file_is_named_with_its_line(tmp_path: Path, role: str
     assert second == "models.toml: line 1: model mine: sizes: is missing"
 
 
+def test_a_model_that_names_a_provider_twice_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(
+        '[[model]]\nid = "doubao-seedream-4-5-251128"\n\n'
+        '[[model.routes]]\nprovider = "ark"\n\n[[model.routes]]\nprovider = "ark"\nupstream = "ep-1"\n'
+    )
+    urls = {"STORE_URL": f"sqlite://{tmp_path}/tasks.db", "REDIS_URL": f"unix://{tmp_path}/redis.sock"}
+    done = start(tmp_path, "worker", MODEL_CATALOGUE="models.toml", **urls)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "Cannot start: MODEL_CATALOGUE: models.toml: line 7: model doubao-seedream-4-5-251128: routes[1]: "
+        "provider 'ark' stands in routes[0] already; each may stand once"
+    )
+
+
 @pytest.mark.parametrize("setting", ["GRPC_PORT", "HTTP_PORT"])
 def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
     with socket.socket() as taken, running_stack() as stack:

@@ -9,6 +9,7 @@ import pytest
 
 from server.domain.catalogue import Catalogue, Model, Parameters, Route, SizeRules
 from server.domain.money import Price
+from server.domain.references import ReferenceRules
 from server.domain.request import OutputFormat, Size
 from server.domain.task import TaskType
 from server.providers.catalogue import CatalogueError, load_catalogue
@@ -47,6 +48,13 @@ max_aspect = 2.5
 
 [model.sizes.labels]
 1K = "1024x1024"
+
+[model.references]
+formats = ["jpeg", "png"]
+max_bytes = 4096
+min_side_px = 20
+max_area_px = 1_000_000
+max_aspect = 3
 """
 
 
@@ -105,6 +113,9 @@ def test_everything_a_file_may_say(tmp_path: Path) -> None:
         ),
         min_references=1,
         max_references=3,
+        reference_rules=ReferenceRules(
+            formats=("JPEG", "PNG"), max_bytes=4096, min_side_px=20, max_area_px=1_000_000, max_aspect=3
+        ),
         max_images=4,
         qualities=("standard", "hd"),
         retired_date=date(2027, 1, 31),
@@ -118,6 +129,7 @@ def test_a_model_needs_little(tmp_path: Path) -> None:
     found = loaded(tmp_path, text).find("m")
     assert found.routes == (Route(provider="ark", upstream_model="m", parameters=Parameters(), price=None),)
     assert (found.max_references, found.max_images, found.retired_date) == (0, 15, None)
+    assert found.reference_rules == ReferenceRules(), "all that the service takes"
 
 
 def test_the_built_in_models_stay(tmp_path: Path) -> None:
@@ -182,6 +194,11 @@ WRONG = {
         "line 6: model painter: routes[0].provider: 'arc' is not known; known:",
     ),
     "no provider": ('provider = "ark", ', "", "line 6: model painter: routes[0].provider: is missing"),
+    "one provider twice": (
+        '"local" }',
+        '"ark", upstream = "ep-2" }',
+        "line 6: model painter: routes[1]: provider 'ark' stands in routes[0] already; each may stand once",
+    ),
     "unknown type": (
         'type = "image"',
         'type = "sound"',
@@ -245,6 +262,41 @@ WRONG = {
         "min_side_px = 20000",
         "line 24: model painter: sizes: min_side_px and",
     ),
+    "unknown format of references": (
+        '["jpeg", "png"]\nmax_bytes',
+        '["jpg"]\nmax_bytes',
+        "line 35: model painter: references.formats[0]: 'jpg' is not known; known: png, jpeg, webp, gif,",
+    ),
+    "unknown rule of references": (
+        "max_bytes = 4096",
+        "max_byte = 4096",
+        "line 36: model painter: references.max_byte: is not known; known: formats, max_area_px, max_aspect,",
+    ),
+    "more bytes of a reference than the service takes": (
+        "max_bytes = 4096",
+        "max_bytes = 10_485_761",
+        "line 36: model painter: references.max_bytes: Input should be less than or equal to 10485760",
+    ),
+    "smaller references than the service takes": (
+        "min_side_px = 20",
+        "min_side_px = 14",
+        "line 37: model painter: references.min_side_px: Input should be greater than or equal to 15",
+    ),
+    "larger references than the service takes": (
+        "1_000_000",
+        "36_000_001",
+        "line 38: model painter: references.max_area_px: Input should be less than or equal to 36000000",
+    ),
+    "longer references than the service takes": (
+        "max_aspect = 3",
+        "max_aspect = 16.1",
+        "line 39: model painter: references.max_aspect: Input should be less than or equal to 16",
+    ),
+    "rules that no reference keeps to": (
+        "min_side_px = 20",
+        "min_side_px = 1001",
+        "line 34: model painter: references: min_side_px squared may not exceed max_area_px",
+    ),
     "name of a built-in model": (
         '["painter-1"]',
         '["dall-e-3"]',
@@ -266,7 +318,7 @@ def test_a_wrong_entry_names_line_model_field_and_reason(
     ("text", "told"),
     [
         (GOOD.replace('id = "painter"', ""), "line 2: model number 1: id: is missing"),
-        (GOOD + GOOD, "line 35: model painter: stands twice in this file"),
+        (GOOD + GOOD, "line 42: model painter: stands twice in this file"),
         ("", "line 1: expected [[model]] tables and nothing else"),
         ("model = 1", "line 1: expected [[model]] tables and nothing else"),
         ("[[models]]", "line 1: expected [[model]] tables and nothing else, not 'models'"),
@@ -286,7 +338,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert [fault.split(": ")[:3] for fault in told] == [
         ["line 13", "model painter", "qualities[1]"],
         ["line 18", "model painter", "parameters.seed"],
-        ["line 44", "model other", "max_images"],
+        ["line 51", "model other", "max_images"],
     ]
 
 
@@ -311,3 +363,16 @@ def test_a_field_is_found_however_it_is_written(field: tuple[str, ...], line: in
         '[[model]]\n[ model . sizes ]\n  default="1x1"\n[model.sizes."labels"]\n"2K"="1x1"\n[model.price]\n'
     )
     assert line_of(text, 0, field) == line
+
+
+def test_of_routes_with_a_table_each_the_one_at_fault_is_named(tmp_path: Path) -> None:
+    """Tables in place of one list: both the second of a provider and an unknown one have a line."""
+    head, _, tail = GOOD.partition("routes = [")
+    rest = tail.partition("\n]\n")[2]
+    tables = "".join(f'\n[[model.routes]]\nprovider = "{name}"\n' for name in ("ark", "local", "{}"))
+    for third, told in (
+        ("ark", "line 43: model painter: routes[2]: provider 'ark' stands in routes[0] already;"),
+        ("arc", "line 44: model painter: routes[2].provider: 'arc' is not known;"),
+    ):
+        [fault] = faults(tmp_path, head + rest + tables.replace("{}", third))
+        assert fault.startswith(told)

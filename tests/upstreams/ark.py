@@ -66,18 +66,24 @@ class ArkUpstream:
         """Time between a stream's beginning and its first event, and from there to each next one."""
         self.link_life_s = 86_400.0
         """How long the links of coming answers work."""
+        self.links_at = ""
+        """Scheme and host that coming links begin with; empty: this server's own, where they work."""
         self.billed: Counter[str] = Counter()
         """Accepted calls by prompt."""
         self.pictures: Counter[str] = Counter()
         """Made pictures by prompt: what an account is charged for. It goes on making what nobody hears of."""
         self.arrived: Counter[str] = Counter()
         """Requests whose body was read by prompt, refused ones included."""
+        self.arrival_times: defaultdict[str, list[float]] = defaultdict(list)
+        """When the head of each of them came, on the monotonic clock."""
+        self.refusal_times: defaultdict[str, list[float]] = defaultdict(list)
+        """When each scripted refusal of a prompt went out, on the same clock."""
         self.fetched: Counter[str] = Counter()
         """Downloads of result links by the prompt of their picture."""
         self.link_requests: Counter[str] = Counter()
         """Requests for result links, failed and held ones included."""
         self.event_times: defaultdict[str, list[float]] = defaultdict(list)
-        """When each event of a prompt's streams went out, on the monotonic clock."""
+        """When each event of a prompt's streams went out, on the same clock."""
         self.last_body: dict[str, dict[str, Any]] = {}
         """The newest request body of each prompt, as it was sent."""
         self.keys_at_links = 0
@@ -184,6 +190,7 @@ class ArkUpstream:
     # --- the image endpoint ------------------------------------------------------------------------
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
+        came = time.monotonic()
         self.reused_connections += request.transport in self._connections
         self._connections.add(request.transport)
         if isinstance(self._always, CutBeforeBody) and not any(self._scripts.values()):
@@ -194,6 +201,7 @@ class ArkUpstream:
         if isinstance(fault, CutBeforeBody):
             return reset(request)
         self.arrived[prompt] += 1
+        self.arrival_times[prompt].append(came)
         self.last_body[prompt] = body
         try:
             check_key(request.headers.get("Authorization", ""))
@@ -204,6 +212,7 @@ class ArkUpstream:
             case CutAfterBody():
                 return reset(request)
             case Refusal(status, code, retry_after):
+                self.refusal_times[prompt].append(time.monotonic())
                 return envelope(status, code, "The request was refused.", retry_after=retry_after)
             case Gateway(status, billed=False):
                 return gateway_page(status)
@@ -222,7 +231,9 @@ class ArkUpstream:
                 return gateway_page(status)
             case Unreadable():
                 return broken_json()
-        found = ark_answers.entries(order, fault, lambda: self._draw(order, fault), self.base_url)
+        found = ark_answers.entries(
+            order, fault, lambda: self._draw(order, fault), self.links_at or self.base_url
+        )
         if order.stream:
             return await self._stream(request, order, found, fault)
         self.pictures[prompt] += ark_answers.pictures(found)

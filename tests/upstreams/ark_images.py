@@ -84,7 +84,9 @@ def _look_at(source: str, rules: ModelRules) -> None:
     try:
         data = base64.b64decode(match[2])
         with Image.open(io.BytesIO(data), formats=tuple(rules.reference_formats)) as picture:
-            kind, (short, long) = picture.format, sorted(picture.size)
+            # Pillow tells JPEG files of several pictures apart; to others they are JPEG.
+            kind = "JPEG" if picture.format == "MPO" else picture.format
+            short, long = sorted(picture.size)
     except (ValueError, OSError):
         raise invalid("image") from None
     fits = (

@@ -11,6 +11,15 @@ from tests.stack import Calls, ServiceProcess
 from tests.upstreams import ArkUpstream
 from tests.upstreams.wire import HOST, bound
 
+PRICED = "doubao-seedream-4-5-251128"
+"""The one model with a price; the built-in catalogue knows none of a vendor's."""
+PRICE_MICROS = 259_000
+OWN_FILE = f"""
+[[model]]
+id = "{PRICED}"
+price = {{ currency = "CNY", per_image = {PRICE_MICROS / 1_000_000} }}
+"""
+
 
 @pytest.fixture(scope="session")
 def ark_port() -> Iterator[int]:
@@ -21,9 +30,12 @@ def ark_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def service(ark_port: int) -> Iterator[Deployment]:
-    """An API process and a worker that know one vendor, and try what may be tried again once."""
+def service(ark_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """An API process and a worker that know one vendor, one price, and try what may be tried again once."""
+    own = tmp_path_factory.mktemp("catalogue") / "models.toml"
+    own.write_text(OWN_FILE)
     with deployed(
+        MODEL_CATALOGUE=str(own),
         IMAGE_API_KEY="sk-any",
         IMAGE_BASE_URL=f"http://{HOST}:{ark_port}",
         IMAGE_MAX_RETRIES="1",

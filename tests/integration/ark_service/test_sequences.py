@@ -52,6 +52,7 @@ async def test_one_that_is_blocked_costs_no_other_and_the_first_is_seen_at_once(
             assert time.monotonic() - ark.event_times[prompt][0] <= AT_ONCE_S
             waited = await calls.tasks.WaitTask(_wait(told[0].task_id))
             assert (waited.task.state, outcome(waited.task)) == (TASK_STATE_PROCESSING, ([0], {}))
+            assert time.monotonic() - ark.event_times[prompt][0] <= AT_ONCE_S, "a reader sees it as soon"
             ark.release_stream(prompt)
     kinds = [response.WhichOneof("event") for response in told]
     assert kinds.count("image") == 3

@@ -294,3 +294,14 @@ async def test_an_earlier_output_has_to_keep_to_the_same_limits(
     with pytest.raises(InvalidRequest, match=told) as caught:
         await desk.submit(references=(DraftReference(kind="output", task_id=task.id, index=0),))
     assert [v.field for v in caught.value.violations] == ["reference_images[0].output"]
+
+
+async def test_an_earlier_output_has_to_be_what_the_model_takes(desk: Desk) -> None:
+    task = await made(desk, mime_type="image/webp")
+    reference = DraftReference(kind="output", task_id=task.id, index=0)
+    with pytest.raises(InvalidRequest) as caught:
+        await desk.submit(references=(reference,), model="doubao-seededit-3.0-i2i", size="")
+    assert [(v.field, v.description) for v in caught.value.violations] == [
+        ("reference_images[0].output", "is WEBP; allowed: JPEG, PNG")
+    ]
+    assert (await desk.submit(references=(reference,))).request.references == (image().key,)

@@ -108,6 +108,8 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
         refused = error
     chosen = None
     if model is not None:
+        if not draft.max_images:  # the default is nobody's wish
+            wanted = min(wanted, model.max_images)
         chosen = _fit_to_model(draft, model, defaults, wanted, wrong)
         # Of one that cannot be reached, too, everything is said at once.
         _fit_to_route(draft, model, route or model.routes[0], wrong)
@@ -210,7 +212,8 @@ def _wanted_images(draft: Draft, wrong: Wrong) -> int:
     if not 0 <= draft.max_images <= limits.MAX_IMAGES:
         wrong("max_images", f"is {draft.max_images}; allowed: 1 to {limits.MAX_IMAGES}, or 0 for the default")
         return 1
-    wanted = draft.max_images or limits.DEFAULT_SEQUENCE_IMAGES
+    room = max(1, limits.MAX_IMAGES - len(draft.references))
+    wanted = draft.max_images or min(limits.DEFAULT_SEQUENCE_IMAGES, room)
     if wanted + len(draft.references) > limits.MAX_IMAGES:
         wrong(
             "max_images",

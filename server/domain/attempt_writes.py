@@ -16,7 +16,7 @@ from server.domain.task import (
     Task,
     TaskState,
 )
-from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure
+from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure, merged
 
 
 def open_call(task: Task, number: int, call: Call, now_ms: int) -> Write:
@@ -109,41 +109,25 @@ def without_attempt(write: Write, task: Task) -> Write:
     """The same write, which also removes an attempt that bought nothing: it was a wait, and no try."""
     if any(call not in _undelivered(task) for call in task.attempts[task.attempt].calls):
         return write
-    prefix = f"attempts.{task.attempt}"
-    kept = {path: value for path, value in write.set.items() if not path.startswith(f"{prefix}.")}
-    unset = tuple(path for path in write.unset if not path.startswith(prefix))
-    return replace(write, set=kept, unset=(*unset, prefix))
+    return merged(write, replace(write, set={}, unset=(f"attempts.{task.attempt}",)))
 
 
 def without_call(write: Write, task: Task) -> Write:
-    """The same write, which also removes the attempt's open call: nothing was bought by it.
-
-    Where it had sold a part, that part stays: it was refused for the rest.
-    """
+    """The same write, which also removes the attempt's open call: nothing was bought by it."""
     calls = f"attempts.{task.attempt}.calls"
     undelivered = _undelivered(task)
     if len(undelivered) == len(task.attempts[task.attempt].calls):
         removed = [calls] if undelivered else []
     else:
         removed = [f"{calls}.{number}" for number in undelivered]
-    kept = {
-        path: value
-        for path, value in write.set.items()
-        if not any(path == gone or path.startswith(f"{gone}.") for gone in removed)
-    }
-    for number, call in _sold_in_part(task).items():
-        kept[f"{calls}.{number}.indexes"] = call.so_far
-        removed.append(f"{calls}.{number}.so_far")
-    return replace(write, set=kept, unset=(*write.unset, *removed))
+    return merged(write, replace(write, set={}, unset=tuple(removed)))
 
 
 def as_ended(task: Task, outcome: AttemptOutcome) -> Task:
-    """The task as it counts once its attempt has ended so: with what `without_call` leaves of its calls."""
+    """The task as it counts once its attempt has ended so: without the calls that `without_call` removes."""
     if outcome is AttemptOutcome.IN_DOUBT:
         return task
-    gone, calls = _undelivered(task), dict(task.attempts[task.attempt].calls)
-    for number, call in _sold_in_part(task).items():
-        calls[number] = replace(call, indexes=call.so_far, so_far=())
+    gone, calls = _undelivered(task), task.attempts[task.attempt].calls
     return _with_calls(task, {number: call for number, call in calls.items() if number not in gone})
 
 
@@ -163,12 +147,6 @@ def _undelivered(task: Task) -> tuple[int, ...]:
         for number, call in task.attempts[task.attempt].calls.items()
         if call.state is CallState.OPEN and not purchases.delivered(task, call)
     )
-
-
-def _sold_in_part(task: Task) -> Mapping[int, Call]:
-    """The attempt's calls, by number, of which the provider has named some images and may make more."""
-    calls = task.attempts[task.attempt].calls
-    return {n: call for n, call in calls.items() if call.state is CallState.OPEN and call.so_far}
 
 
 def _close_own(

@@ -14,6 +14,10 @@ from server.domain.task import Call, CallState, Task
 
 FETCH_FOR_MS = 3_600_000
 """Vendors keep results for a day: an outage of their storage is waited out for so long after the purchase."""
+UNLIKELY_FOR_MS = 600_000
+"""What is refused by its storage, or is no picture, may yet become one for so long after the purchase …"""
+UNLIKELY_FETCHES = 3
+"""… and is fetched so many times again however late it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +68,15 @@ def to_fetch(task: Task) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def fetch_until_ms(task: Task) -> int:
-    """Until when a failed fetch of what is bought is repeated: for an hour at least, and within the ttl."""
-    bought = [call.sent_time_ms for call in _newest_first(task) if call.receipt]
-    return max([task.ttl_time_ms, *(sent_ms + FETCH_FOR_MS for sent_ms in bought)])
+def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
+    """Whether a failed fetch of what is bought is repeated: for an hour at least, and within the ttl.
+
+    `unlikely`: it will hardly succeed, and is not repeated for so long.
+    """
+    bought_ms = max((call.sent_time_ms for call in _newest_first(task) if call.receipt), default=0)
+    if unlikely:
+        return now_ms < bought_ms + UNLIKELY_FOR_MS or task.counts.fetches < UNLIKELY_FETCHES
+    return now_ms < max(task.ttl_time_ms, bought_ms + FETCH_FOR_MS)
 
 
 def exhausted(task: Task) -> tuple[int, ...]:

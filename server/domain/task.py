@@ -90,6 +90,11 @@ class Call:
     so_far: tuple[int, ...] = ()
     """The images that the receipt names while the provider may still make more; empty = it names all."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is over and nobody knows whether it was charged for more than its receipt names."""
+        return self.state is CallState.IN_DOUBT or (self.state is CallState.DONE and bool(self.so_far))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from server.domain import costs
-from server.domain.task import CallState, Task
+from server.domain.task import Task
 
 
 class UsageKey(NamedTuple):
@@ -51,7 +51,7 @@ class Usage:
             at = self._at(day, task, attempt.provider)
             for call in attempt.calls.values():
                 at.paid_calls += call.paid
-                at.calls_in_doubt += call.paid and call.state is CallState.IN_DOUBT
+                at.calls_in_doubt += call.paid and call.in_doubt
             at.images += images[number]
             if attempt.price is None:
                 at.images_without_price += images[number]

@@ -6,7 +6,7 @@
 | no capacity (429, concurrency)                | nothing but the ttl                           |
 | in doubt, or its worker lost, after a paid call | the task's max_paid_attempts                |
 | bought, but not fetched yet                  | time: an hour, or the ttl; never another call  |
-| bought, and its link refused, or what came is no picture | IMAGE_MAX_RETRIES, never another call |
+| bought, and its link refused, or what came is no picture | time: ten minutes; never another call |
 | worker lost before a paid call                | MAX_LOST_WORKERS                              |
 """
 
@@ -24,6 +24,7 @@ MAX_LOST_WORKERS = 5
 
 BACKOFF_BASE_MS = 500
 BACKOFF_CAP_MS = 30_000
+UNLIKELY_CAP_MS = 120_000
 LEAST_WAIT_MS = 100
 """A busy provider is not asked again sooner, whatever it says: nothing but the ttl bounds the waits."""
 
@@ -43,12 +44,12 @@ class Failure:
     bought: bool = False
     """The provider had said what it made, and fetching that failed."""
     unlikely: bool = False
-    """Trying again rarely helps: it is not done for an hour."""
+    """A fetch that will hardly succeed: it is repeated less often, and not for an hour."""
 
 
-def backoff_ceiling_ms(failures: int) -> int:
+def backoff_ceiling_ms(failures: int, *, cap_ms: int = BACKOFF_CAP_MS) -> int:
     """The most to wait after so many failures: exponential, bounded. Full jitter: wait any part of it."""
-    return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(max(failures - 1, 0), 16))
+    return min(cap_ms, BACKOFF_BASE_MS << min(max(failures - 1, 0), 16))
 
 
 def after_failure(
@@ -65,7 +66,9 @@ def after_failure(
         return write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
 
     def again(counts: Counts, failures: int) -> tuple[Write, int]:
-        wait = delay_ms if delay_ms is not None else int(backoff_ceiling_ms(failures) * jitter)
+        slow = failure.bought and failure.unlikely
+        ceiling_ms = backoff_ceiling_ms(failures, cap_ms=UNLIKELY_CAP_MS if slow else BACKOFF_CAP_MS)
+        wait = delay_ms if delay_ms is not None else int(ceiling_ms * jitter)
         if failure.no_capacity:
             wait = max(wait, LEAST_WAIT_MS)
         if not failure.bought:  # the ttl bounds purchases; what is bought may be fetched after it
@@ -73,8 +76,15 @@ def after_failure(
         write = attempt_writes.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
         return freed(write), wait
 
-    def over(final: TaskError) -> tuple[Write, None]:
-        return freed(attempt_writes.fail(task, final, now_ms, outcome=outcome)), None
+    def over(final: TaskError) -> tuple[Write, int | None]:
+        bought = {index for step in purchases.to_fetch(task) for index in step.indexes}
+        if failure.bought or not bought:
+            return freed(attempt_writes.fail(task, final, now_ms, outcome=outcome)), None
+        # What can still be fetched is not given up with what cannot be bought.
+        fetches = task.counts.fetches + 1
+        write, wait = again(replace(task.counts, fetches=fetches), fetches)
+        lost = {f"failures.{index}": final for index in task.missing_images if index not in bought}
+        return replace(write, set={**write.set, **lost}), wait
 
     if life.expired(task, now_ms):
         return over(writes.expiry() if error.retryable else error)
@@ -86,8 +96,8 @@ def after_failure(
         return attempt_writes.without_attempt(write, task), wait
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
         return again(task.counts, 1)
-    if failure.bought and error.retryable and not failure.unlikely:
-        if now_ms >= purchases.fetch_until_ms(task):
+    if failure.bought and error.retryable:
+        if not purchases.may_fetch_again(task, now_ms, unlikely=failure.unlikely):
             return over(error)
         fetches = task.counts.fetches + 1
         return again(replace(task.counts, fetches=fetches), fetches)

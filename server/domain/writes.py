@@ -27,7 +27,7 @@ from server.domain.task import (
 Value = str | int | bool | None | tuple[int, ...] | TaskError | Counts | Attempt | Call | StoredImage
 """What a write may put at a path: the store knows how to keep each of these."""
 
-NO_ANSWER = "The provider's answer to a paid call never arrived"
+NO_ANSWER = "The provider's whole answer to a paid call never arrived"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,17 @@ class Write:
 def with_images(write: Write, images: Sequence[StoredImage]) -> Write:
     """The same write, which also keeps these images: whatever ends an attempt loses none that is stored."""
     return replace(write, set={**{f"images.{image.index}": image for image in images}, **write.set})
+
+
+def merged(first: Write, then: Write) -> Write:
+    """One write that does what both do, one after the other, under the conditions of `then`."""
+    kept = {path: value for path, value in first.set.items() if not _within(path, then.unset)}
+    unset = tuple(path for path in first.unset if path not in then.set and not _within(path, then.unset))
+    return replace(then, set={**kept, **then.set}, unset=(*unset, *then.unset))
+
+
+def _within(path: str, removed: Sequence[str]) -> bool:
+    return any(path == gone or path.startswith(f"{gone}.") for gone in removed)
 
 
 def expiry() -> TaskError:

@@ -11,6 +11,8 @@ import io
 import json
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,11 +119,16 @@ class ArkProvider:
                 trace_request_ctx=call,
             ) as response:
                 if response.status == 200 and response.content_type == "text/event-stream":
-                    async for told in self._streamed(generation, response):
-                        yield told
+                    answer = self._streamed(generation, response)
                 else:
-                    raw = await read_at_most(response, MAX_ANSWER_BYTES)
-                    yield self._understand(generation, response, raw)
+                    document = _document(await read_at_most(response, MAX_ANSWER_BYTES))
+                    answer = _at_once(document, self._understand(generation, response, document))
+                async with aclosing(answer):
+                    async for told in answer:
+                        if refusal := ark_receipt.refused(told):
+                            raise refusal
+                        if told.links:  # until then nothing is bought: it may yet be a refusal
+                            yield told
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError, too
             if not call.connected:
                 raise ProviderError(
@@ -160,10 +167,9 @@ class ArkProvider:
             raise
 
     def _understand(
-        self, generation: Generation, response: aiohttp.ClientResponse, raw: bytes | None
+        self, generation: Generation, response: aiohttp.ClientResponse, answer: dict[str, Any]
     ) -> Bought:
         """What a complete HTTP answer says: what was bought, a refusal, or nothing that can be relied on."""
-        answer = _document(raw)
         error = answer.get("error")
         code = str(error.get("code") or "") if isinstance(error, dict) else ""
         data = answer.get("data")
@@ -199,6 +205,14 @@ class ArkProvider:
                 trust_env=False,
             )
         return self._session
+
+
+async def _at_once(answer: dict[str, Any], bought: Bought) -> AsyncGenerator[Bought, None]:
+    """What an answer without a stream says."""
+    if ark_receipt.charges_for_more(answer, bought):
+        yield replace(bought, complete=False)
+        raise in_doubt("Ark charged for images that its answer did not name.")
+    yield bought
 
 
 async def _noted(receipt: str) -> AsyncGenerator[Bought, None]:

@@ -48,6 +48,21 @@ def with_entry(bought: Bought, index: int, entry: Mapping[str, Any]) -> Bought:
     return replace(bought, failures=(*bought.failures, ImageFailed(index=index, error=failed)))
 
 
+def charges_for_more(answer: Mapping[str, Any], bought: Bought) -> bool:
+    """Whether the answer's `usage` counts more pictures as charged than it names."""
+    usage = answer.get("usage")
+    charged = usage.get("generated_images") if isinstance(usage, dict) else None
+    return isinstance(charged, int) and charged > len(bought.links)
+
+
+def refused(bought: Bought) -> ProviderError | None:
+    """The refusal that a whole answer without any picture is: nothing was sold. None: something was."""
+    if bought.links or not bought.complete:
+        return None
+    why = min(bought.failures, key=lambda failed: failed.index).error
+    return ProviderError(why.message, sent=Sent.REJECTED, reason=why.reason, retryable=why.retryable)
+
+
 def written(bought: Bought) -> str:
     """The receipt."""
     return json.dumps(

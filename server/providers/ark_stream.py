@@ -1,7 +1,8 @@
 """What Ark's stream of a group says, event by event, and what its end means for the money.
 
 Source: the streaming page of Ark's image documentation. A picture that the content filter stops does not
-end the stream; an internal error does. Without `completed` nobody knows what else was made.
+end the stream; an internal error does. Without `completed` nobody knows what else was made, but that an
+error which no repetition mends was the reason for the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from server.providers.ark_errors import in_doubt, stream_refusal
-from server.providers.ark_receipt import Bought, with_entry
+from server.providers.ark_receipt import Bought, charges_for_more, with_entry
 from server.providers.sse import EventParser, EventTooLong, ServerEvent
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
@@ -56,7 +57,7 @@ def _after(told: Bought, event: ServerEvent, indexes: Sequence[int]) -> Bought:
         case "image_generation.completed":
             return _completed(told, fields)
         case "error":
-            raise stream_refusal(_code(fields))
+            return _ended_by_error(told, fields, indexes)
         case _:
             return told
 
@@ -75,6 +76,20 @@ def _with_failed(told: Bought, fields: dict[str, Any], indexes: Sequence[int]) -
         return _with(told, fields, indexes)
     if not told.named:
         raise stream_refusal(_INTERNAL)
+    return _rest_failed(told, fields, indexes)
+
+
+def _ended_by_error(told: Bought, fields: dict[str, Any], indexes: Sequence[int]) -> Bought:
+    """Of a group that is half made the rest may have been in work: it is not free to be asked for again."""
+    error = stream_refusal(_code(fields))
+    if not told.named:
+        raise error
+    if error.retryable:
+        raise in_doubt("Ark broke off its stream of images.")
+    return _rest_failed(told, fields, indexes)
+
+
+def _rest_failed(told: Bought, fields: dict[str, Any], indexes: Sequence[int]) -> Bought:
     for index in indexes:
         if index not in told.named:
             told = with_entry(told, index, fields)
@@ -83,9 +98,7 @@ def _with_failed(told: Bought, fields: dict[str, Any], indexes: Sequence[int]) -
 
 def _completed(told: Bought, fields: dict[str, Any]) -> Bought:
     """The model may have decided on fewer images, but not on fewer than it charges for."""
-    usage = fields.get("usage")
-    charged = usage.get("generated_images") if isinstance(usage, dict) else None
-    if isinstance(charged, int) and charged > len(told.links):
+    if charges_for_more(fields, told):
         raise in_doubt("Ark charged for images that its stream did not name.")
     if not told.named:
         raise in_doubt("Ark's stream of images says nothing of what was made.")

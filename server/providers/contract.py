@@ -63,6 +63,7 @@ class Receipt(Protocol):
         """`receipt` is what `resume` takes, and takes the place of an earlier one of the same call.
 
         `so_far`: the images it names while the call may still make more; empty: the call is answered.
+        May be called while an earlier call of it, or of `progress`, is under way.
         """
         ...
 
@@ -73,7 +74,7 @@ class Sent(Enum):
     NOT_SENT = "not sent"
     """Nothing reached the provider: a retry costs nothing."""
     REJECTED = "rejected"
-    """The provider answered with a refusal: nothing was made, nothing is charged."""
+    """The provider answered with a refusal before it named anything: nothing was made or is charged."""
     IN_DOUBT = "in doubt"
     """It may have been accepted and charged: only `max_paid_attempts` permits another call."""
 
@@ -83,7 +84,7 @@ class ProviderError(Exception):
 
     `no_capacity`: the provider was busy (429, concurrency); waiting costs no attempt, only ttl.
     `metadata`: what a program needs beside the reason, by the keys of `task.v1.ErrorReason`.
-    `unlikely`: a retry succeeds rarely: IMAGE_MAX_RETRIES bounds even those of a fetch of what is bought.
+    `unlikely`: a retry will hardly succeed: what is bought is fetched again for minutes, not for an hour.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class UsageReports:
                 day = date.fromisoformat(text) if text else default
             except ValueError:
                 day = date.min
-            if FIRST_DAY <= day <= LAST_DAY:
+            if FIRST_DAY <= day <= LAST_DAY and text in ("", day.isoformat()):  # not by its week
                 return day
             description = f"{text[:32]!r} is no date; allowed: YYYY-MM-DD from {FIRST_DAY} on, or empty"
             found.append(Violation(field=name, description=description))

@@ -20,10 +20,9 @@ def count_calls(metrics: Metrics, task: Task, write: Write) -> None:
             continue
         if any(path == gone or path.startswith(f"{gone}.") for gone in write.unset):
             end = "refused"
-        elif write.set.get(f"{path}.state", call.state.value) == CallState.DONE.value:
-            end = "charged"
         else:
-            end = "in_doubt"
+            ended = replace(call, state=CallState(str(write.set.get(f"{path}.state", call.state.value))))
+            end = "charged" if ended.state is CallState.DONE and not ended.in_doubt else "in_doubt"
         metrics.paid_calls.labels(attempt.provider, end).inc()
 
 

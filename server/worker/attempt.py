@@ -139,11 +139,20 @@ class Attempt:
     # --- the steps ----------------------------------------------------------------------------------
 
     async def _take_steps(self) -> End:
+        unfetched: ProviderError | None = None
         async with self._bound:
             for place, step in enumerate(self._steps):
                 if place > 0 and not step.receipt:
                     await self._open_call(step)
-                await self._take(step)
+                try:
+                    await self._take(step)
+                except ProviderError as failure:
+                    if not step.receipt:
+                        raise
+                    unfetched = failure  # which keeps nothing else from being bought
+        if unfetched is not None:
+            self._bought = True
+            raise unfetched
         made = self._record.made
         if made.images:
             return self._completed()

@@ -8,6 +8,7 @@ overtaken changes nothing and lets go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -166,7 +167,9 @@ class Execution:
                 mine = (marked.state, marked.attempt, marked.owner)
                 if seen is None or (seen.state, seen.attempt, seen.owner) != mine:
                     return False
-        except asyncio.CancelledError:  # nothing was sent; the next claim finds out whether it was marked
+        except asyncio.CancelledError:  # nothing was sent, and if the mark took place the store shall know
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.write(verdicts.after_drain(marked, self._now_ms()))
             await self._give_back(task, worker, delay_ms=0)
             raise
         if task.state is TaskState.PROCESSING:

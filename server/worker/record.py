@@ -28,8 +28,8 @@ class Record:
         self._store = store
         self._task = task
         self._images: dict[int, StoredImage] = dict(task.images)
-        self._untold: Write | None = None
-        """What the last write but for this would have told, and the store may not have."""
+        self._untold: list[Write] = []
+        """What was to be told and the store may not have, oldest first: several tell at the same time."""
         self._opening = False
         """Whether the store may not have the newest call: then nothing of it was sent either."""
         self._writing = asyncio.Lock()
@@ -91,18 +91,15 @@ class Record:
         """The write that ends the attempt, with all that the store may not have yet."""
         fresh = [image for index, image in sorted(self._images.items()) if index not in self._task.images]
         write = writes.with_images(write, fresh)
-        if self._untold is None:
-            return write
-        return replace(
-            write, set={**self._untold.set, **write.set}, unset=(*self._untold.unset, *write.unset)
-        )
+        for untold in reversed(self._untold):
+            write = writes.merged(untold, write)
+        return write
 
     async def _tell(self, write: Write, *, untold: Write) -> None:
-        """Write; until that is acknowledged, an end brings `untold` along. What is told later includes it."""
-        self._untold = untold
+        """Write; until that is acknowledged, an end brings `untold` along."""
+        self._untold.append(untold)
         await self._write(write)
-        if self._untold is untold:
-            self._untold = None
+        self._untold.remove(untold)
 
     async def _write(self, write: Write) -> None:
         """Raises Fenced unless the task is still this attempt's; a cancel may have been asked for since."""

@@ -192,18 +192,6 @@ async def test_a_receipt_grows_while_its_call_is_open(store: TaskStore) -> None:
     assert [step.indexes for step in purchases.to_fetch(whole)] == [(0, 1, 2, 3)]
 
 
-async def test_of_a_call_that_was_refused_half_way_only_what_it_named_was_bought(store: TaskStore) -> None:
-    task = await kept(store, new_task(request=replace(new_task().request, sequence=True, max_images=4)))
-    task = await do(store, mark(task))
-    early = await do(store, attempt_writes.add_receipt(task, 0, "two", NOW_MS, so_far=(0, 2)))
-    refused = await do(store, attempt_writes.without_call(retry(early), early))
-    foreseen = attempt_writes.as_ended(early, AttemptOutcome.REJECTED)
-    [call], [told] = refused.attempts[1].calls.values(), foreseen.attempts[1].calls.values()
-    assert (call.state, call.indexes, call.so_far, call.receipt) == (CallState.DONE, (0, 2), (), "two")
-    assert (told.indexes, told.so_far, told.receipt) == (call.indexes, call.so_far, call.receipt)
-    assert [step.indexes for step in purchases.plan(refused, groups=True)] == [(0, 2), (1, 3)]
-
-
 async def test_a_sequence_that_fails_half_way_keeps_what_it_has(store: TaskStore) -> None:
     task = await kept(store, new_task(request=replace(new_task().request, sequence=True, max_images=4)))
     task = await do(store, mark(task))

@@ -77,6 +77,7 @@ class Told(list[Bought]):
         ([made(0), event("completed")], [0], []),
         ([made(0), failed(1), made(2)], [0, 2], [1]),
         ([failed(0), failed(1), failed(2)], [], [0, 1, 2]),
+        ([made(0), event("error", error={"code": "InputTextSensitiveContentDetected"})], [0], [1, 2]),
         ([failed(1), completed(0)], [], [1]),
         ([made(0), made(0, "https://tos.example/again"), completed(1)], [0], []),
         ([made(3), made(-1), made("0"), made(None), made(0), completed(1)], [0], []),
@@ -92,6 +93,7 @@ class Told(list[Bought]):
         "no usage",
         "one is stopped",
         "all are stopped",
+        "the rest is refused",
         "fewer, and that one is stopped",
         "told twice",
         "not asked for",
@@ -134,6 +136,8 @@ async def test_its_places_are_those_of_the_images_that_were_asked_for() -> None:
         ([made(0), b"data: " + b"x" * MAX_EVENT_BYTES], [0]),
         ([event("error", error={"code": "NewerThanTheTable"})], []),
         ([made(0), event("error")], [0]),
+        ([made(0), event("error", error={"code": "InternalServiceError"})], [0]),
+        ([made(0), event("error", error={"code": "ServerOverloaded"})], [0]),
     ],
     ids=[
         "nothing",
@@ -146,6 +150,8 @@ async def test_its_places_are_those_of_the_images_that_were_asked_for() -> None:
         "endless",
         "an unknown error",
         "an error without a code",
+        "an internal error half-way",
+        "no capacity half-way",
     ],
 )
 async def test_a_stream_that_ends_otherwise_is_in_doubt(frames: list[bytes], images: list[int]) -> None:
@@ -165,15 +171,13 @@ async def test_a_stream_that_ends_otherwise_is_in_doubt(frames: list[bytes], ima
         ("AccountOverdueError", Reason.PROVIDER_MISCONFIGURED, False),
     ],
 )
-@pytest.mark.parametrize("images", [0, 2])
-async def test_an_error_in_arks_own_words_is_a_refusal_of_what_did_not_come(
-    code: str, reason: Reason, retryable: bool, images: int
+async def test_an_error_in_arks_own_words_before_any_picture_is_a_refusal(
+    code: str, reason: Reason, retryable: bool
 ) -> None:
-    frames = [made(index) for index in range(images)]
-    told = await Told.by([*frames, event("error", error={"code": code, "message": "No."})])
+    told = await Told.by([event("error", error={"code": code, "message": "No."})])
     assert told.error is not None
     assert (told.error.sent, told.error.reason, told.error.retryable) == (Sent.REJECTED, reason, retryable)
-    assert told.made == list(range(images))
+    assert told.made == []
 
 
 async def test_an_internal_error_of_one_picture_is_the_error_of_all_after_it() -> None:

@@ -94,6 +94,7 @@ class ArkUpstream:
         self._scripts: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._always: Fault | None = None
         self._held: dict[str, asyncio.Event] = {}
+        self._failing_links: dict[str, LinkFails] = {}
         self._held_links: dict[str, tuple[float, asyncio.Event]] = {}
         self._held_streams: dict[str, tuple[int, asyncio.Event]] = {}
         self._outputs = Outputs()
@@ -161,6 +162,10 @@ class ArkUpstream:
     def hold_links(self, prompt: str, *, first: float = math.inf) -> None:
         """Downloads of this prompt's results, or the first so many of them, hang until `release_links`."""
         self._held_links.setdefault(prompt, (first, asyncio.Event()))
+
+    def fail_links(self, prompt: str, fault: LinkFails) -> None:
+        """Links to this prompt's results fail so, whatever else becomes of its calls."""
+        self._failing_links[prompt] = fault
 
     def release_links(self, prompt: str) -> None:
         """Let the held downloads of this prompt go on."""
@@ -268,7 +273,8 @@ class ArkUpstream:
 
     def _draw(self, order: Order, fault: Fault | None) -> Output:
         output = self._outputs.add(order.prompt, png=order.png, life_s=self.link_life_s)
-        if isinstance(fault, LinkFails):
+        fault = fault if isinstance(fault, LinkFails) else self._failing_links.get(order.prompt)
+        if fault is not None:
             output.failing_status, output.failures_left = fault.status, fault.times
         return output
 

@@ -17,11 +17,12 @@ from task.v1.task_service_pb2 import WaitTaskRequest
 from tests.integration.ark_service.conftest import PRICE_MICROS, PRICED
 from tests.side_port import fetch
 from tests.stack import Calls, ServiceProcess
-from tests.upstreams import ArkUpstream, PartlyFailed
-from tests.waiting import until
+from tests.upstreams import ArkUpstream, PartlyFailed, StreamCut
+from tests.waiting import until, until_async
 
 UNPRICED = "doubao-seedream-5-0-260128"
 AT_ONCE_S = 1.0
+COST, PAID_CALLS = "imagegen_cost_total", "imagegen_paid_calls_total"
 
 
 async def test_three_of_four_images_cost_three_prices_in_every_account(
@@ -66,8 +67,27 @@ async def test_where_the_price_is_not_known_no_account_says_zero(
     assert attempt.paid
     assert not attempt.HasField("cost_micros")
     assert (attempt.cost_currency, task.HasField("cost")) == ("", False)
-    assert UNPRICED not in {labels["model"] for labels, _ in await cost_series(worker)}
+    assert UNPRICED not in {labels["model"] for labels, _ in await series_of(worker, COST)}
     assert await used(calls, task) == UsageSum(tasks=1, images=3, images_without_price=3, paid_calls=1)
+
+
+async def test_of_a_stream_that_broke_off_the_rest_is_counted_as_in_doubt(
+    calls: Calls, ark: ArkUpstream, worker: ServiceProcess
+) -> None:
+    prompt = "four rooms, and the line went dead after two"
+    before = await paid_calls(worker, "in_doubt")
+    ark.script(prompt, StreamCut(2))
+    request = four(prompt, PRICED)
+    request.options.max_paid_attempts = 1
+    task = await calls.ended((await calls.images.GenerateSequentialImagesAsync(request)).task_id)
+    assert task.cost == cny(2), "what is known to have been spent"
+    sums = UsageSum(tasks=1, images=2, paid_calls=1, calls_in_doubt=1, costs=[cny(2)])
+    assert await used(calls, task) == sums
+
+    async def counted() -> bool:
+        return await paid_calls(worker, "in_doubt") == before + 1
+
+    await until_async(counted, within_s=5, what="the worker's count of it")
 
 
 def four(prompt: str, model: str) -> GenerateSequentialImagesRequest:
@@ -102,19 +122,26 @@ async def used(calls: Calls, task: Task) -> UsageSum:
     return found
 
 
-async def cost_series(worker: ServiceProcess) -> list[tuple[dict[str, str], float]]:
-    """Labels and values of the worker's cost metric."""
+async def series_of(worker: ServiceProcess, metric: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and values of a counter of the worker."""
     text = (await fetch(f"{worker.http}/metrics")).body.decode()
     return [
         (sample.labels, sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == "imagegen_cost_total"
+        if sample.name == metric
     ]
 
 
 async def counted_micros(worker: ServiceProcess, model: str) -> int:
     """What the worker has counted of the model's images at Ark, but for what floats cannot hold."""
     series = {"provider": "ark", "model": model, "currency": "CNY"}
-    [value] = [value for labels, value in await cost_series(worker) if labels == series]
+    [value] = [value for labels, value in await series_of(worker, COST) if labels == series]
     return round(value * 1_000_000)
+
+
+async def paid_calls(worker: ServiceProcess, end: str) -> float:
+    """How many calls to Ark came to this end, as the worker counts them."""
+    series = {"provider": "ark", "end": end}
+    [value] = [value for labels, value in await series_of(worker, PAID_CALLS) if labels == series]
+    return value

@@ -13,7 +13,7 @@ from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_PROCESSING, Task
 from task.v1.task_service_pb2 import WaitTaskRequest
 
 from tests.stack import Calls
-from tests.upstreams import ArkUpstream, Fewer, PartlyFailed, Refusal, StreamCut, StreamFails
+from tests.upstreams import ArkUpstream, Fewer, LinkFails, PartlyFailed, Refusal, StreamCut, StreamFails
 
 AT_ONCE_S = 1.0
 
@@ -83,14 +83,30 @@ async def test_of_a_stream_that_breaks_off_only_the_rest_is_in_doubt(
     assert ark.fetched[prompt] == len(task.image.images), "none was made or fetched twice"
 
 
-async def test_the_rest_of_a_stream_that_ark_itself_ended_is_asked_for_again(
+@pytest.mark.parametrize("max_paid", [1, 2])
+async def test_the_rest_of_a_stream_that_ark_itself_ended_is_bought_within_the_limit(
+    calls: Calls, ark: ArkUpstream, max_paid: int
+) -> None:
+    prompt = f"ended by an internal error, {max_paid}"
+    ark.script(prompt, StreamFails(1))
+    task = await made(calls, four(prompt, max_paid=max_paid))
+    assert (task.state, ark.billed[prompt]) == (TASK_STATE_COMPLETED, max_paid)
+    if max_paid == 1:
+        assert outcome(task) == ([0], dict.fromkeys([1, 2, 3], "ERROR_REASON_OUTCOME_UNKNOWN"))
+    else:
+        assert (outcome(task), ark.pictures[prompt]) == (([0, 1, 2, 3], {}), 4)
+
+
+async def test_a_group_that_is_blocked_half_way_is_one_call_although_a_link_fails(
     calls: Calls, ark: ArkUpstream
 ) -> None:
-    prompt = "ended by an internal error"
-    ark.script(prompt, StreamFails(1))
-    task = await made(calls, four(prompt))
-    assert (task.state, outcome(task)) == (TASK_STATE_COMPLETED, ([0, 1, 2, 3], {}))
-    assert (ark.billed[prompt], ark.pictures[prompt]) == (2, 4), "what was refused cost nothing"
+    prompt = "blocked half-way"
+    ark.script(prompt, StreamFails(2, "OutputImageSensitiveContentDetected"))
+    ark.fail_links(prompt, LinkFails(503))
+    task = await made(calls, four(prompt, max_paid=2))
+    blocked = "ERROR_REASON_CONTENT_POLICY_OUTPUT"
+    assert (task.state, outcome(task)) == (TASK_STATE_COMPLETED, ([0, 1], {2: blocked, 3: blocked}))
+    assert (ark.arrived[prompt], ark.pictures[prompt]) == (1, 2)
 
 
 async def test_fewer_than_asked_for_is_the_models_decision_and_complete(

@@ -167,25 +167,62 @@ async def test_a_failure_that_was_told_is_not_asked_for_again(
     assert ([one.index for one in again.failures], sorted(again.images)) == ([1], [0])
 
 
-async def test_a_download_that_may_still_work_goes_before_the_end_of_the_stream(
+async def test_an_error_that_nothing_mends_is_the_error_of_the_rest(
     upstream: ArkUpstream, provider: ArkProvider
 ) -> None:
-    """Refused or not: what was bought must not be given up, so the failure is the download's."""
-    upstream.script(PROMPT, StreamFails(1, "InputTextSensitiveContentDetected"))
+    """Also when what came before it cannot be fetched yet: the answer is whole, and its receipt says so."""
+    upstream.script(PROMPT, StreamFails(2, "OutputImageSensitiveContentDetected"))
     upstream.hold_links(PROMPT)
-    error = await Call().failure(provider, FOUR, timeout_s=1.0)
+    call = Call()
+    error = await call.failure(provider, FOUR, timeout_s=1.0)
     assert (error.reason, error.retryable) == (Reason.OUTPUT_FETCH_FAILED, True)
+    assert call.steps[-1] == "receipt", "that is all"
+    assert {one.index: one.error.reason for one in call.failures} == dict.fromkeys(
+        [2, 3], Reason.CONTENT_POLICY_OUTPUT
+    )
+    upstream.release_links(PROMPT)
+    await call.make(provider, FOUR, resume=call.receipt)
+    assert (sorted(call.images), upstream.arrived[PROMPT]) == ([0, 1], 1)
 
 
-async def test_an_error_that_ends_the_stream_is_a_refusal_of_the_rest(
-    upstream: ArkUpstream, provider: ArkProvider
+@pytest.mark.parametrize(
+    "code", ["InternalServiceError", "ServerOverloaded", "ContentSecurityDetectionError"]
+)
+async def test_an_error_that_may_pass_leaves_the_rest_of_a_half_made_group_in_doubt(
+    upstream: ArkUpstream, provider: ArkProvider, code: str
 ) -> None:
-    upstream.script(PROMPT, StreamFails(2))
+    """A picture was in work: it is not free to be asked for again, and no wait for capacity either."""
+    upstream.script(PROMPT, StreamFails(2, code))
     call = Call()
     error = await call.failure(provider, FOUR)
-    assert (error.sent, error.reason, error.retryable) == (Sent.REJECTED, Reason.PROVIDER_UNAVAILABLE, True)
-    assert sorted(call.images) == [0, 1]
-    assert upstream.pictures[PROMPT] == 2
+    assert (error.sent, error.reason, error.retryable) == (Sent.IN_DOUBT, Reason.PROVIDER_UNAVAILABLE, True)
+    assert not error.no_capacity
+    assert (sorted(call.images), "receipt" in call.steps) == ([0, 1], False)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("InternalServiceError", Reason.PROVIDER_UNAVAILABLE),
+        ("OutputImageSensitiveContentDetected", Reason.CONTENT_POLICY_OUTPUT),
+    ],
+)
+async def test_an_error_before_anything_was_made_is_a_refusal(
+    upstream: ArkUpstream, provider: ArkProvider, code: str, reason: Reason
+) -> None:
+    upstream.script(PROMPT, StreamFails(0, code))
+    call = Call()
+    error = await call.failure(provider, FOUR)
+    assert (error.sent, error.reason, call.steps) == (Sent.REJECTED, reason, [])
+
+
+async def test_a_group_of_failures_alone_is_a_refusal(upstream: ArkUpstream, provider: ArkProvider) -> None:
+    """Nothing was made, so nothing is charged: `usage` counts the pictures that were."""
+    upstream.script(PROMPT, PartlyFailed((0, 1, 2, 3)))
+    call = Call()
+    error = await call.failure(provider, FOUR)
+    assert (error.sent, error.reason, error.retryable) == (Sent.REJECTED, Reason.CONTENT_POLICY_OUTPUT, False)
+    assert (call.steps, upstream.pictures[PROMPT]) == ([], 0)
 
 
 async def test_a_group_is_refused_like_any_call(upstream: ArkUpstream, provider: ArkProvider) -> None:

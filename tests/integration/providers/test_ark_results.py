@@ -90,15 +90,15 @@ async def test_images_of_a_group_fail_on_their_own(upstream: ArkUpstream, provid
         ("", Reason.PROVIDER_UNAVAILABLE, True),
     ],
 )
-async def test_an_answer_of_failures_alone_is_an_answer(
+async def test_an_answer_of_failures_alone_is_a_refusal(
     upstream: ArkUpstream, provider: ArkProvider, code: str, reason: Reason, retryable: bool
 ) -> None:
+    """Inside a 200 as outside: nothing was made, so nothing is charged."""
     upstream.script(PROMPT, PartlyFailed((0,), code))
     call = Call()
-    await call.make(provider, order())
-    [failed] = call.failures
-    assert (failed.error.reason, failed.error.retryable) == (reason, retryable)
-    assert call.steps == ["receipt"]
+    error = await call.failure(provider, order())
+    assert (error.sent, error.reason, error.retryable) == (Sent.REJECTED, reason, retryable)
+    assert (call.steps, upstream.pictures[PROMPT]) == ([], 0)
 
 
 @pytest.mark.parametrize(("model", "seed"), [(SEEDREAM_3, 7), (SEEDREAM_4, -1)])

@@ -95,12 +95,13 @@ class Shop:
         """See Provider."""
 
 
-def lost_delivery(*, retryable: bool = True) -> ProviderError:
+def lost_delivery(*, retryable: bool = True, unlikely: bool = False) -> ProviderError:
     """What a provider says when a link does not answer, or no longer."""
     return ProviderError(
         "The picture could not be fetched.",
         sent=Sent.IN_DOUBT,
         reason=Reason.OUTPUT_FETCH_FAILED,
         retryable=retryable,
+        unlikely=unlikely,
         retry_after_s=0.0,
     )

@@ -8,13 +8,14 @@ from collections import deque
 import pytest
 
 from server.domain import purchases
-from server.domain.errors import Reason
+from server.domain.errors import Reason, TaskError
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
-from server.providers.contract import ProviderError, Sent
+from server.providers.contract import Generation, ImageFailed, Progress, ProviderError, Receipt, Sent
 from tests.integration.worker.bench import Bench
-from tests.integration.worker.scripted import refusal
+from tests.integration.worker.scripted import ScriptedProvider, refusal
 from tests.integration.worker.shop import Shop, lost_delivery
 from tests.integration.worker.test_purchases import held_by_other, killed, with_receipt
+from tests.waiting import until
 
 
 def broken_off(sent: Sent = Sent.IN_DOUBT) -> ProviderError:
@@ -84,17 +85,84 @@ async def test_a_stop_in_between_leaves_the_rest_in_doubt(bench: Bench) -> None:
     assert_rest(await bench.run(bench.execution(shop)), shop, 2)
 
 
-async def test_a_named_image_that_cannot_be_fetched_yet_is_fetched_before_the_rest_is_bought(
-    bench: Bench,
-) -> None:
+async def test_named_images_that_cannot_be_fetched_yet_hold_up_no_purchase(bench: Bench) -> None:
     shop = Shop(names_first=2, fails_to_deliver=deque([lost_delivery(), lost_delivery()]))
     execution = bench.execution(shop)
     await bench.accept(images=4, max_paid_attempts=2)
-    for _ in range(2):
-        task = await bench.run(execution)
-        assert (task.state, shop.sold[2]) == (TaskState.PENDING, 1)
+    task = await bench.run(execution)
+    assert (task.state, task.images, shop.sold[2]) == (TaskState.PENDING, {}, 1)
     shop.names_first = 0
+    task = await bench.run(execution)
+    assert (task.state, sorted(task.images), shop.sold[2]) == (TaskState.PENDING, [2, 3], 2)
+    assert task.counts.fetches == 1
     assert_rest(await bench.run(execution), shop, 2)
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_what_cannot_be_bought_takes_along_nothing_that_can_be_fetched(
+    bench: Bench, retryable: bool
+) -> None:
+    """Two are bought and cannot be fetched yet; the call for the others is refused for good."""
+    refused = refusal(reason=Reason.CONTENT_POLICY_INPUT, retryable=retryable)
+    shop = Shop(names_first=2, fails_to_deliver=deque([lost_delivery(), lost_delivery()]))
+    execution = bench.execution(shop, max_retries=0)
+    await bench.accept(images=4, max_paid_attempts=2)
+    await bench.run(execution)
+    shop.refuses.append(refused)
+    task = await bench.run(execution)
+    assert (task.state, task.images) == (TaskState.PENDING, {})
+    assert {i: why.reason for i, why in task.failures.items()} == dict.fromkeys([2, 3], refused.reason)
+    task = await bench.run(execution)
+    assert (task.state, sorted(task.images), sorted(task.failures)) == (TaskState.COMPLETED, [0, 1], [2, 3])
+    assert shop.sold == {0: 1, 1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("first", ["receipt", "failure"])
+async def test_a_stop_while_several_things_are_written_down_loses_none(bench: Bench, first: str) -> None:
+    """A receipt and a failure are on their way to the store at once, in either order; then comes the stop."""
+    told = asyncio.Event()
+
+    class Group(ScriptedProvider):
+        async def generate(
+            self,
+            generation: Generation,
+            *,
+            timeout_s: float,
+            progress: Progress,
+            receipt: Receipt,
+            resume: str = "",
+        ) -> None:
+            async def whole() -> None:
+                await receipt("all that was made")
+
+            async def refused() -> None:
+                why = TaskError(reason=Reason.CONTENT_POLICY_OUTPUT, message="This image was refused.")
+                await progress(ImageFailed(index=1, error=why))
+
+            self.calls.append(generation)
+            bench.store_faults.gates["write"] = asyncio.Event()
+            steps = (whole, refused) if first == "receipt" else (refused, whole)
+            async with asyncio.TaskGroup() as group:
+                for step in steps:
+                    group.create_task(step())
+                told.set()
+
+    provider = Group(paid=True)
+    accepted = await bench.accept(images=3, max_paid_attempts=2)
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await told.wait()
+    await until(lambda: bench.store_faults.calls["write"] >= 2, within_s=5, what="the mark and one more")
+    gate = bench.store_faults.gates.pop("write")
+    work.cancel()
+    await asyncio.wait({work}, timeout=5)
+    gate.set()
+    task = await bench.task(accepted.id)
+    [call] = task.attempts[1].calls.values()
+    assert (call.receipt, call.state) == ("all that was made", CallState.DONE)
+    assert list(task.failures) == [1]
+    assert [step.receipt for step in purchases.plan(task, groups=True)] == [call.receipt], (
+        "nothing is for sale"
+    )
 
 
 async def test_what_was_named_is_fetched_however_late_and_nothing_is_bought_after_the_ttl(
@@ -115,7 +183,7 @@ async def test_what_was_named_is_fetched_however_late_and_nothing_is_bought_afte
 
 
 async def test_a_refusal_of_the_rest_takes_nothing_back(bench: Bench) -> None:
-    """The provider's own words: what it named is charged, so the call stands; the rest fails with it."""
+    """What the provider named is charged, so the call stands; the rest fails with its words."""
     forbidden = refusal(reason=Reason.CONTENT_POLICY_INPUT, retryable=False)
     shop = Shop(names_first=2, breaks_off=deque([forbidden]))
     await bench.accept(images=4, max_paid_attempts=1)
@@ -123,4 +191,4 @@ async def test_a_refusal_of_the_rest_takes_nothing_back(bench: Bench) -> None:
     assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1])
     assert {error.reason for error in task.failures.values()} == {Reason.CONTENT_POLICY_INPUT}
     assert [call.state for call in task.attempts[1].calls.values()] == [CallState.DONE]
-    assert bench.count("imagegen_paid_calls_total", provider="local", end="charged") == 1
+    assert bench.count("imagegen_paid_calls_total", provider="local", end="in_doubt") == 1

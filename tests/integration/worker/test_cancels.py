@@ -24,7 +24,7 @@ async def ask(bench: Bench, task_id: str) -> None:
 
 
 async def cancelled(bench: Bench, task_id: str) -> Task:
-    """The task once it is cancelled."""
+    """The task once it is cancelled, and its worker has let go of it."""
 
     async def ended() -> Task | None:
         task = await bench.task(task_id)
@@ -33,6 +33,11 @@ async def cancelled(bench: Bench, task_id: str) -> Task:
     task = await until_async(ended, within_s=5, what="the end of the cancelled task")
     assert task is not None
     assert task.state is TaskState.CANCELLED
+
+    async def gone() -> bool:
+        return await bench.place(task_id) == "gone"
+
+    await until_async(gone, within_s=5, what="the cancelled task to leave the queue")
     return task
 
 

@@ -10,7 +10,7 @@ import pytest
 from server.domain import purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
-from server.providers.contract import ProviderError, Sent
+from server.providers.contract import Sent
 from server.store.outputs import result_key
 from tests.integration.worker.bench import ME, OTHER, Bench, entry
 from tests.integration.worker.scripted import refusal
@@ -192,46 +192,39 @@ async def test_a_store_that_is_away_holds_the_receipt_and_the_call(bench: Bench)
     assert ((await bench.task(accepted.id)).state, shop.sold) == (TaskState.COMPLETED, {0: 1})
 
 
-async def test_bytes_that_are_no_picture_are_fetched_again_as_often_as_errors_allow(bench: Bench) -> None:
-    bad = ProviderError(
-        "The provider's image cannot be decoded.",
-        sent=Sent.IN_DOUBT,
-        reason=Reason.OUTPUT_FETCH_FAILED,
-        retryable=True,
-        unlikely=True,
-        retry_after_s=0.0,
-    )
-    shop = Shop(fails_to_deliver=deque([bad] * 9))
-    execution = bench.execution(shop, max_retries=1)
-    await bench.accept(max_paid_attempts=5)
-    assert (await bench.run(execution)).counts == Counts(errors=1)
-    assert ((await bench.run(execution)).state, shop.sold) == (TaskState.FAILED, {0: 1})
-
-
-@pytest.mark.parametrize("retryable", [True, False])
-@pytest.mark.parametrize("max_paid", [1, 2])
-async def test_a_group_refused_after_its_first_image_is_in_doubt_for_none(
-    bench: Bench, max_paid: int, retryable: bool
+@pytest.mark.parametrize("errors", [0, 3])
+async def test_what_will_hardly_come_is_fetched_again_for_minutes_and_not_for_an_hour(
+    bench: Bench, errors: int
 ) -> None:
-    """The vendor has said it: the rest was not made, so it may be bought, and nothing is unknown."""
-    refused = refusal(retryable=retryable, reason=Reason.PROVIDER_UNAVAILABLE)
-    shop = Shop(names_first=1, breaks_off=deque([refused]))
+    """A link that is refused, bytes that are no picture: IMAGE_MAX_RETRIES is for other things."""
+    bad = lost_delivery(unlikely=True)
+    shop = Shop(fails_to_deliver=deque([bad] * 99), refuses=deque([refusal() for _ in range(errors)]))
+    execution = bench.execution(shop, max_retries=errors)
+    await bench.accept(max_paid_attempts=5)
+    for _ in range(errors + 9):
+        task = await bench.run(execution)
+    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=errors, fetches=9))
+    bench.time_shift_ms = purchases.UNLIKELY_FOR_MS
+    task = await bench.run(execution)
+    assert (task.state, shop.sold) == (TaskState.FAILED, {0: 1})
+    assert task.error is not None
+    assert task.error.reason is Reason.OUTPUT_FETCH_FAILED
+
+
+async def test_what_will_hardly_come_is_asked_for_thrice_however_late(bench: Bench) -> None:
+    shop = Shop()
+    shop.delivering.clear()
+    accepted, work = await held_by_other(bench, shop)
+    await with_receipt(bench, accepted.id)
+    await killed(bench, accepted, work)
+    bench.time_shift_ms = 7 * 86_400_000
+    shop.fails_to_deliver.extend(lost_delivery(unlikely=True) for _ in range(3))
+    shop.delivering.set()
     execution = bench.execution(shop)
-    await bench.accept(images=3, max_paid_attempts=max_paid)
-    task = await bench.run(execution)
-    [call] = task.attempts[1].calls.values()
-    assert (call.state, call.indexes, call.so_far) == (CallState.DONE, (0,), ())
-    assert (sorted(task.images), task.attempts[1].outcome) == ([0], AttemptOutcome.REJECTED)
-    if not retryable:
-        assert task.state is TaskState.COMPLETED
-        assert {i: why.reason for i, why in task.failures.items()} == dict.fromkeys([1, 2], refused.reason)
-        return
-    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=1))
-    shop.names_first = 0
-    task = await bench.run(execution)
-    assert (task.state, sorted(task.images)) == (TaskState.COMPLETED, [0, 1, 2])
-    assert shop.sold == {0: 1, 1: 2, 2: 2}, "the second call was for those two alone"
-    assert task.attempts[2].calls[0].indexes == (1, 2)
+    for fetches in (1, 2, 3):
+        task = await bench.run(execution)
+        assert (task.state, task.counts.fetches) == (TaskState.PENDING, fetches)
+    assert (await bench.run(execution)).state is TaskState.COMPLETED
 
 
 async def test_a_stop_between_the_note_and_the_end_is_found_by_the_next_claim(bench: Bench) -> None:

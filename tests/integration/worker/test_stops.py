@@ -109,6 +109,23 @@ async def test_a_stop_in_mid_mark_gives_the_task_back(bench: Bench) -> None:
     assert provider.calls == []
 
 
+async def test_a_stop_after_a_mark_whose_answer_is_late_leaves_no_call_in_doubt(bench: Bench) -> None:
+    """The mark took place, and its worker stopped before it heard of it: nothing was sent."""
+    provider = ScriptedProvider(makes_all, paid=True)
+    accepted = await bench.accept(max_paid_attempts=1)
+    claimed = await bench.claim()
+    late = bench.store_faults.late["write"] = asyncio.Event()
+    work = bench.start(bench.execution(provider), claimed)
+    await until(lambda: bench.store_faults.done["write"], within_s=5)
+    del bench.store_faults.late["write"]
+    await stopped(work)
+    late.set()
+    task = await bench.task(accepted.id)
+    assert (task.state, task.attempts[1].outcome) == (TaskState.PENDING, AttemptOutcome.NOT_SENT)
+    assert (task.attempts[1].calls, provider.calls) == ({}, [])
+    assert (await bench.run(bench.execution(provider))).state is TaskState.COMPLETED
+
+
 async def test_a_stop_without_the_store_is_quick(bench: Bench) -> None:
     """What cannot be recorded is left open, for the verdict on a lost worker."""
     provider = ScriptedProvider(waits_for(asyncio.Event()), paid=True)

@@ -67,6 +67,6 @@ def draft(**changes: object) -> Draft:
     return replace(GOOD, **changes)  # type: ignore[arg-type]
 
 
-def admitted(draft: Draft, *, defaults: Defaults = DEFAULTS) -> Admitted:
+def admitted(draft: Draft, *, defaults: Defaults = DEFAULTS, catalogue: Catalogue = CATALOGUE) -> Admitted:
     """What becomes of the request here; the seed of one without is SEED."""
-    return admit(draft, catalogue=CATALOGUE, routing=ROUTING, defaults=defaults, seed=SEED)
+    return admit(draft, catalogue=catalogue, routing=ROUTING, defaults=defaults, seed=SEED)

@@ -132,11 +132,6 @@ OUTSIDE: dict[str, tuple[Draft, str, str]] = {
         "max_images",
         "8 images and 8 references are more than 15 together",
     ),
-    "default images and references": (
-        draft(sequence=True, references=(BYTES,) * 12),
-        "max_images",
-        "4 images and 12 references are more than 15 together",
-    ),
     "references of a model without": (
         draft(model="blind", references=(BYTES,)),
         "reference_images",

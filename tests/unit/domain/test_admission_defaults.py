@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from server.domain.admission import Draft
+from server.domain.catalogue import Catalogue
 from server.domain.request import OutputFormat, Size
 from server.domain.task import Priority
-from tests.unit.domain.drafts import CANVAS, DEFAULTS, GOOD, SEED, admitted, draft, square
+from tests.unit.domain.drafts import BYTES, CANVAS, DEFAULTS, GOOD, SEED, admitted, draft, square
 
 
 def test_an_empty_request_gets_the_defaults() -> None:
@@ -68,6 +69,14 @@ def test_an_empty_size_is_the_deployments_if_the_model_takes_it(
 ) -> None:
     request = admitted(draft(model=model), defaults=replace(DEFAULTS, size=default)).request
     assert (request.size, request.size_label) == (size, label)
+
+
+@pytest.mark.parametrize(("references", "most", "images"), [(0, 15, 4), (12, 15, 3), (14, 15, 1), (0, 2, 2)])
+def test_so_many_images_as_there_is_room_for(references: int, most: int, images: int) -> None:
+    """The default is nobody's wish: it gives way to the references and to what the model makes."""
+    model = replace(CANVAS, max_images=most)
+    asked = draft(sequence=True, references=(BYTES,) * references)
+    assert admitted(asked, catalogue=Catalogue([model])).request.max_images == images
 
 
 @pytest.mark.parametrize("seed", [None, -1])

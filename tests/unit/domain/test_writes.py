@@ -11,7 +11,7 @@ from server.domain import attempt_writes, life, verdicts, writes
 from server.domain.task import Task, TaskState
 from server.domain.writes import Write, with_images
 from tests.unit.domain.record import Record
-from tests.unit.domain.tasks import NOW_MS, error, image, pending, running
+from tests.unit.domain.tasks import NOW_MS, error, image, pending, running, sequence
 from tests.unit.domain.writes import LATER_MS, fail, mark, retry
 
 WAITING: dict[str, Callable[[Task], Write]] = {
@@ -60,6 +60,28 @@ def test_the_token_goes_to_the_attempt_that_is_current_afterwards(
     assert record.write(write, writer="mine")
     assert record.document["tokens"][str(record.task.attempt)] == "mine"
     assert write.token_slot == record.task.attempt
+
+
+FIRST = ("add receipt", "add early receipt", "add image", "add failure")
+THEN = (*FIRST, "complete with", "fail", "cancel", "retry", "retry without call", "wait", "drain")
+
+
+@pytest.mark.parametrize("then", THEN)
+@pytest.mark.parametrize("first", FIRST)
+def test_merged_writes_do_what_both_do_one_after_the_other(first: str, then: str) -> None:
+    task = running(sequence(3))
+    apart, together = Record(task), Record(task)
+    one, other = RUNNING[first](task), RUNNING[then](task)
+    apart.after(one)
+    apart.after(other)
+    merged = writes.merged(one, other)
+    together.after(merged)
+    together.document["revision"] += 1
+    assert together.document == apart.document
+    for gone in merged.unset:
+        assert not any(path == gone or path.startswith(f"{gone}.") for path in merged.set), (
+            "MongoDB refuses it"
+        )
 
 
 @pytest.mark.parametrize(("task", "step"), ALL)

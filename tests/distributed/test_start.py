@@ -69,7 +69,7 @@ def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
         taken.bind(("0.0.0.0", 0))  # noqa: S104
         taken.listen()
         with pytest.raises(RuntimeError) as refused:
-            stack.start("api", **{setting: str(taken.getsockname()[1])})
+            stack.start("api", fresh=True, **{setting: str(taken.getsockname()[1])})
         assert f"set {setting} to a free one" in str(refused.value)
         assert "Traceback" not in str(refused.value)
 
@@ -92,7 +92,7 @@ async def test_promtool_accepts_the_metrics_of_both_roles() -> None:
 def test_a_signal_stops_an_idle_process_in_order(role: str, how: signal.Signals) -> None:
     urls = {"REDIS_URL": "", "STORE_URL": ""} if role == "all" else {}
     with running_stack(**urls) as stack:
-        process = stack.start(role)
+        process = stack.start(role, fresh=True)
         process.signal(how)
         assert process.wait() == 0
         assert "Traceback" not in process.log()

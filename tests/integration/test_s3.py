@@ -35,7 +35,7 @@ async def store(s3_url: str) -> AsyncIterator[S3OutputStore]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_models: None) -> Iterator[S3Server]:
     """A server to be taken away."""
     server = S3Server(tmp_path / "moto.log")
     server.start()

@@ -53,7 +53,7 @@ class ServiceProcess:
             self._process, line = self._fresh(directory, environment)
         else:
             self._process = shared_nursery().start(
-                role, directory=directory, environment=environment, log=self.log_path
+                role, directory=directory, environment=environment, out=self.log_path
             )
             line = self._process.ready(START_TIMEOUT_S)
         if not line:

@@ -89,7 +89,7 @@ class Deployment:
         }
         log = self.directory / f"{role}-{len(self._all):03}.log"
         log.touch()
-        child = self.nursery.start(role, directory=self.directory, environment=environment, log=log)
+        child = self.nursery.start(role, directory=self.directory, environment=environment, out=log)
         process = Process(role, child, log)
         self._all.append(process)
         return await process.ready()

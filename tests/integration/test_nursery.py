@@ -33,7 +33,7 @@ def test_a_process_that_cannot_start_says_why() -> None:
 def test_all_end_with_the_nursery(tmp_path: Path) -> None:
     nursery = Nursery()
     # It has not been told to go on, so nothing but the end of the nursery can end it.
-    child = nursery.start("api", directory=tmp_path, environment={}, log=tmp_path / "api.log")
+    child = nursery.start("api", directory=tmp_path, environment={}, out=tmp_path / "api.log")
     child.send_signal(signal.SIGSTOP)
     handle = os.pidfd_open(child.pid)
     nursery.close()

@@ -1,4 +1,4 @@
-"""Service processes forked from one which has imported everything: a start costs a tenth of a fresh one."""
+"""Processes forked from one which has imported everything: a start costs a tenth of a fresh one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 
 class Child:
@@ -65,14 +66,18 @@ class Child:
 
 
 class Nursery:
-    """Starts service processes. A context manager; all of them end with it, and with this program."""
+    """Starts processes of the service, or of the command line.
 
-    def __init__(self) -> None:
+    A context manager; all of them end with it, and with this program.
+    """
+
+    def __init__(self, program: Literal["server", "imagegen"] = "server") -> None:
+        self._program = program
         self._started = 0
         self._exit_codes: dict[int, int] = {}
         self._turn = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery"],
+            [sys.executable, "-m", "tests.nursery", program],
             cwd=Path(__file__).resolve().parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -83,17 +88,29 @@ class Nursery:
         if self._answer() != "ready":
             raise RuntimeError("the nursery did not start")
 
-    def start(self, role: str, *, directory: Path, environment: dict[str, str], log: Path) -> Child:
-        """Start `api` or `worker`, which writes to `log`; it is not ready yet."""
+    def start(
+        self,
+        *arguments: str,
+        directory: Path,
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path | None = None,
+    ) -> Child:
+        """Start the program there; a service, `api` or `worker`, is not ready yet.
+
+        It reads nothing, and writes both to `out` where there is no `err`.
+        """
         with self._turn:
             self._started += 1
-            gate = log.with_name(f"gate-{os.getpid()}-{self._started}")
+            gate = out.with_name(f"gate-{os.getpid()}-{self._started}")
             os.mkfifo(gate)
             order = {
-                "role": role,
+                "arguments": arguments,
+                "says_when_ready": self._program == "server",
                 "directory": str(directory),
                 "environment": {"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
-                "log": str(log),
+                "out": str(out),
+                "err": str(err or out),
                 "gate": str(gate),
             }
             assert self._process.stdin is not None
@@ -134,8 +151,8 @@ class Nursery:
 
 
 @functools.cache
-def shared_nursery() -> Nursery:
-    """The one of this program, started at the first call."""
-    nursery = Nursery()
+def shared_nursery(program: Literal["server", "imagegen"] = "server") -> Nursery:
+    """The one of this program's run, started at the first call."""
+    nursery = Nursery(program)
     atexit.register(nursery.close)
     return nursery

@@ -1,8 +1,8 @@
-"""Forks service processes with everything imported already. Run as a program by `tests.nursery`.
+"""Forks processes of one program with everything imported already. `tests.nursery` runs it with its name.
 
 One order per line on its input; on its output `started PID` for each, and `ended PID CODE` for each that has
-ended. A child is `python -m server ROLE` but for the interpreter's start. All of them end when this process
-does, and it ends with its input.
+ended. A child is the program but for the interpreter's start. All of them end when this process does, and it
+ends with its input.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ import pkgutil
 import select
 import signal
 import sys
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+Main: TypeAlias = Callable[[list[str]], int]
 
 PR_SET_PDEATHSIG = 1
-NOT_FOR_SERVICES = ("server.__main__", "server.demo", "server.embedded", "server.queue_commands")
+MAIN = {"server": "server.__main__", "imagegen": "imagegen.cli"}
+NOT_FOR_SERVICES = ("server.demo", "server.embedded", "server.queue_commands")
 
 
-def main() -> None:
+def main(program: str) -> None:
     """Fork what is asked for until the input ends."""
-    import server
-
-    for module in pkgutil.walk_packages(server.__path__, "server."):
+    # What the client's command line asks for itself before its first import of grpc, which reads it then.
+    if program == "imagegen":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    package = importlib.import_module(program)
+    for module in pkgutil.walk_packages(package.__path__, f"{program}."):
         if module.name not in NOT_FOR_SERVICES:
             importlib.import_module(module.name)
-    import server.__main__
+    run: Main = importlib.import_module(MAIN[program]).main
 
     libc = ctypes.CDLL(None)
     noticed, notice = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -58,7 +65,7 @@ def main() -> None:
                         os._exit(1)
                     os.close(noticed)
                     os.close(notice)
-                    _serve(json.loads(line))
+                    _become(run, json.loads(line))
                 print(f"started {child}", flush=True)
 
 
@@ -74,29 +81,30 @@ def _bury() -> None:
         print(f"ended {child} {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
-def _serve(order: dict[str, Any]) -> NoReturn:
+def _become(run: Main, order: dict[str, Any]) -> NoReturn:
     """Be what was ordered, to the interpreter's end."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
+    sys.argv = [sys.argv[1], *order["arguments"]]
     os.chdir(order["directory"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(nothing, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(nothing)
-    os.close(log)
-    ready = os.open(order["gate"], os.O_WRONLY)
+    time.tzset()
+    for descriptor, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, order["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, order["err"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    ):
+        file = os.open(name, flags)
+        os.dup2(file, descriptor)
+        os.close(file)
+    gate = os.open(order["gate"], os.O_WRONLY)
     os.unlink(order["gate"])
-
-    from server.__main__ import main as serve
-
-    sys.exit(serve([order["role"], "--ready-fd", str(ready)]))
+    ready = ["--ready-fd", str(gate)] if order["says_when_ready"] else []
+    sys.exit(run([*order["arguments"], *ready]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

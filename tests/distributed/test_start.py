@@ -92,7 +92,7 @@ async def test_promtool_accepts_the_metrics_of_both_roles() -> None:
 def test_a_signal_stops_an_idle_process_in_order(role: str, how: signal.Signals) -> None:
     urls = {"REDIS_URL": "", "STORE_URL": ""} if role == "all" else {}
     with running_stack(**urls) as stack:
-        process = stack.start(role, fresh=True)
+        process = stack.start(role)
         process.signal(how)
         assert process.wait() == 0
         assert "Traceback" not in process.log()

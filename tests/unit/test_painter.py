@@ -139,7 +139,7 @@ def test_pictures_are_neither_flat_nor_noise(prompt: str) -> None:
     assert max(abs(a - b) for a, b in zip(upper, lower, strict=True)) > 8
 
 
-@pytest.mark.parametrize(("width_px", "height_px"), [(16, 16), (64, 48), (512, 32), (32, 512)])
+@pytest.mark.parametrize(("width_px", "height_px"), [(16, 16), (64, 48), (256, 16), (16, 256)])
 def test_any_shape_can_be_painted(width_px: int, height_px: int) -> None:
     for prompt in PROMPTS:
         image = painted(prompt, seed=3, width_px=width_px, height_px=height_px)

@@ -24,6 +24,8 @@ from tests.s3_server import BUCKET, Keys, S3Server
 from tests.side_port import fetch
 from tests.stack import calling, running_stack
 
+pytestmark = pytest.mark.xdist_group("s3")  # one server for all, in the contract's tests too
+
 KEY = "task/1/0-abcdefghijklmnopqrstuv.png"
 
 

@@ -101,7 +101,8 @@ def test_another_process_paints_the_same_bytes() -> None:
 
 def test_threads_do_not_disturb_each_other() -> None:
     def picture(seed: int) -> Picture:
-        return paint(prompt="a garden", seed=seed, width_px=96, height_px=96)
+        prompt = ("a garden", "the sea", "a desert", "a city")[seed % 4]
+        return paint(prompt=prompt, seed=seed, width_px=96, height_px=96)
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(picture, range(8))) == [picture(seed) for seed in range(8)]

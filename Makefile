@@ -113,9 +113,14 @@ lint: style ## Check style, import contracts and protos
 type: $(DEV) ## Check types, strictly, over code and tests
 	@$(BIN)/mypy
 
+# Beside the types, which take one processor: the processes of a test run find its modules compiled.
+.PHONY: collected
+collected: $(DEV)
+	@collected=$$($(BIN)/python -m pytest --collect-only -qq) || { echo "$$collected"; exit 1; }
+
 .PHONY: test
 test: $(DEV) ## Install what is needed and check everything
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target style type
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target type style collected
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 

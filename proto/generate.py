@@ -13,7 +13,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from grpc_tools import protoc  # type: ignore[import-untyped]
+from grpc_tools import protoc
 
 PROTO_DIR = Path(__file__).resolve().parent
 GENERATED_DIR = PROTO_DIR.parent / "generated"

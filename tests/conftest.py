@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -20,3 +21,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, in their random order: no process shall end with one while the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives until the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()

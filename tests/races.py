@@ -23,12 +23,6 @@ async def bulk_write(collection: AsyncCollection[Document], wanted: Document, ch
     return (await collection.bulk_write([UpdateOne(wanted, change)], ordered=False)).modified_count
 
 
-async def find_one_and_update(
-    collection: AsyncCollection[Document], wanted: Document, change: Document
-) -> int:
-    return int(await collection.find_one_and_update(wanted, change) is not None)
-
-
 async def race(url: str, *, rounds: int = 50, writers: int = 20, update: Update = update_one) -> list[int]:
     """How many writers won, for each round; every number is 1 on a store with atomic updates.
 

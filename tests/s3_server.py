@@ -6,6 +6,7 @@ the test's own in it, with the keys in the environment, where the store looks fo
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import subprocess
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import botocore.session
 import pytest
-from botocore.session import get_session
 
 HOST = "127.0.0.1"
 REGION = "eu-central-1"
@@ -87,7 +88,7 @@ class S3Server:
 
     def client(self, service: str) -> Any:
         """A plain client of it, with the user's keys."""
-        return get_session().create_client(
+        return botocore.session.get_session().create_client(
             service,
             region_name=REGION,
             endpoint_url=self.endpoint,
@@ -122,7 +123,15 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3_models() -> Iterator[None]:
+    """All sessions share what they know of services: each would read megabytes of JSON for its one client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, s3_models: None) -> Iterator[S3Server]:
     """The server that all tests of this process share."""
     server = S3Server(tmp_path_factory.mktemp("s3") / "moto.log")
     server.start()

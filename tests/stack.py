@@ -24,6 +24,7 @@ from image.v1 import image_service_pb2_grpc
 from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
 from server.queue.keys import DEFAULT_PREFIX
+from tests.nursery import Child, shared_nursery
 from tests.redis_server import RedisServer, assert_no_leaked_keys
 
 START_TIMEOUT_S = 30.0
@@ -38,13 +39,35 @@ TERMINAL = frozenset(
 class ServiceProcess:
     """One process of the service, in a directory and with an environment of its own."""
 
-    def __init__(self, role: str, *, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, role: str, *, directory: Path, environment: dict[str, str], fresh: bool = True
+    ) -> None:
+        """Start it and return when it is ready. RuntimeError with its log when it ended instead.
+
+        `fresh` starts an interpreter, as production does; else the process comes from the nursery.
+        """
         self.role = role
         self.log_path = directory / f"{role}-{time.monotonic_ns()}.log"
+        self._process: subprocess.Popen[bytes] | Child
+        if fresh:
+            self._process, line = self._fresh(directory, environment)
+        else:
+            self._process = shared_nursery().start(
+                role, directory=directory, environment=environment, out=self.log_path
+            )
+            line = self._process.ready(START_TIMEOUT_S)
+        if not line:
+            self.kill()
+            raise RuntimeError(f"{role} did not start:\n{self.log()}")
+        ports = json.loads(line)
+        self.grpc_port: int = ports["grpc_port"]
+        self.http_port: int = ports["http_port"]
+
+    def _fresh(self, directory: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
         read_fd, write_fd = os.pipe()
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", role, "--ready-fd", str(write_fd)],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "server", self.role, "--ready-fd", str(write_fd)],
                 cwd=directory,
                 env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
                 stdin=subprocess.DEVNULL,
@@ -55,13 +78,7 @@ class ServiceProcess:
         os.close(write_fd)
         with os.fdopen(read_fd) as ready:
             readable, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
-            line = ready.readline() if readable else ""
-        if not line:
-            self.kill()
-            raise RuntimeError(f"{role} did not start:\n{self.log()}")
-        ports = json.loads(line)
-        self.grpc_port: int = ports["grpc_port"]
-        self.http_port: int = ports["http_port"]
+            return process, ready.readline() if readable else ""
 
     @property
     def pid(self) -> int:
@@ -137,8 +154,11 @@ class Stack:
         self._settings = settings
         self._processes: list[ServiceProcess] = []
 
-    def start(self, role: str, **settings: str) -> ServiceProcess:
-        """Start `api` or `worker` and return when it is ready. Settings by their names in capitals."""
+    def start(self, role: str, *, fresh: bool = False, **settings: str) -> ServiceProcess:
+        """Start `api` or `worker` and return when it is ready. Settings by their names in capitals.
+
+        From the nursery, unless it shall be `fresh`; `all`, which starts processes itself, always is.
+        """
         environment = {
             "GRPC_PORT": "0",
             "HTTP_PORT": "0",
@@ -149,7 +169,9 @@ class Stack:
             **self._settings,
             **settings,
         }
-        process = ServiceProcess(role, directory=self.directory, environment=environment)
+        process = ServiceProcess(
+            role, directory=self.directory, environment=environment, fresh=fresh or role == "all"
+        )
         self._processes.append(process)
         return process
 

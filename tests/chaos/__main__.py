@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.chaos.processes import Nursery
 from tests.chaos.report import Result, markdown, table
 from tests.chaos.rows import ROWS
 from tests.chaos.run import NewStore, Row, Run
 from tests.chaos.stores import MongoStore, SqliteStore
 from tests.mongo_process import MongoServer, find_program
+from tests.nursery import Nursery
 
 VIOLATIONS_SHOWN = 20
 

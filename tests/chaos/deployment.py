@@ -16,8 +16,9 @@ from image.v1 import image_service_pb2_grpc
 from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
 from tests.chaos.ledger import Audit, Promise, audit, open_attempt, wall_ms
-from tests.chaos.processes import Nursery, Process
+from tests.chaos.processes import Process
 from tests.chaos.stores import Store
+from tests.nursery import Nursery
 from tests.redis_server import RedisServer
 from tests.stack import TERMINAL, Calls
 from tests.upstreams import ArkUpstream
@@ -86,7 +87,10 @@ class Deployment:
             **self.settings,
             **settings,
         }
-        process = self.nursery.start(role, directory=self.directory, environment=environment)
+        log = self.directory / f"{role}-{len(self._all):03}.log"
+        log.touch()
+        child = self.nursery.start(role, directory=self.directory, environment=environment, out=log)
+        process = Process(role, child, log)
         self._all.append(process)
         return await process.ready()
 

@@ -1,18 +1,15 @@
-"""Service processes to be killed: started from a nursery, known by their logs."""
+"""Service processes to be killed: started by a nursery, known by their logs."""
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from tests.nursery import Child
 from tests.waiting import until
 
 START_TIMEOUT_S = 30.0
@@ -23,12 +20,12 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Process:
     """One running process of the service."""
 
-    def __init__(self, role: str, pid: int, log_path: Path) -> None:
+    def __init__(self, role: str, child: Child, log_path: Path) -> None:
         self.role = role
-        self.pid = pid
+        self.pid = child.pid
         self.log_path = log_path
         self.killed = False
-        self._handle = os.pidfd_open(pid)
+        self._child = child
         self._read = 0
         self._rest = b""
         self._lines: list[dict[str, Any]] = []
@@ -72,7 +69,7 @@ class Process:
     @property
     def running(self) -> bool:
         """Whether the process is alive."""
-        return not select.select([self._handle], [], [], 0)[0]
+        return self._child.poll() is None
 
     def log(self) -> list[dict[str, Any]]:
         """Its log so far; a line that is not one of JSON becomes an event of level `raw`."""
@@ -91,8 +88,7 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; nothing when it is gone."""
-        if self.running:
-            signal.pidfd_send_signal(self._handle, number)
+        self._child.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -107,55 +103,8 @@ class Process:
 
     def close(self) -> None:
         """Kill it and wait until it is gone."""
-        if self._handle >= 0:
-            self.kill()
-            select.select([self._handle], [], [], STOP_TIMEOUT_S)
-            os.close(self._handle)
-            self._handle = -1
-
-
-class Nursery:
-    """Starts service processes. A context manager; all of them end with it."""
-
-    def __init__(self) -> None:
-        self._started = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            process_group=0,  # Ctrl-C is for this program, which still has to clean up
-        )
-        if self._answer() != "ready":
-            raise RuntimeError("the nursery did not start")
-
-    def start(self, role: str, *, directory: Path, environment: dict[str, str]) -> Process:
-        """Start `api` or `worker`; it is not ready yet."""
-        self._started += 1
-        log = directory / f"{role}-{self._started:03}.log"
-        log.touch()
-        order = {
-            "role": role,
-            "directory": str(directory),
-            "environment": {"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
-            "log": str(log),
-        }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        return Process(role, int(self._answer()), log)
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
+        self.kill()
+        self._child.wait(STOP_TIMEOUT_S)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from server.queue.keys import DEFAULT_PREFIX
 from tests.chaos.deployment import Deployment
 from tests.chaos.ledger import Audit, Violation
 from tests.chaos.load import Load
-from tests.chaos.processes import Nursery
 from tests.chaos.stores import Store
+from tests.nursery import Nursery
 from tests.redis_server import RedisServer, assert_no_leaked_keys
 from tests.upstreams import ArkUpstream
 from tests.waiting import until_async

@@ -1,4 +1,4 @@
-"""Runs `imagegen` as its users do: as a process of its own."""
+"""Runs `imagegen` as its users do: as a process of its own, fresh or forked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.nursery import shared_nursery
 
 PATIENCE_S = 30.0
 """How long a command may take before its test fails, in seconds."""
@@ -69,6 +72,14 @@ async def finished(process: asyncio.subprocess.Process) -> Outcome:
 
 
 async def imagegen(*arguments: str, cwd: Path, **env: str) -> Outcome:
-    """Runs the command to its end."""
-    async with imagegen_process(*arguments, cwd=cwd, **env) as process:
-        return await finished(process)
+    """Runs the command to its end, in a process from the nursery."""
+    with TemporaryDirectory(prefix="imagegen-") as name:
+        out, err = Path(name) / "out", Path(name) / "err"
+        child = shared_nursery("imagegen").start(
+            *arguments, directory=cwd, environment=environment(env), out=out, err=err
+        )
+        try:
+            code = await asyncio.to_thread(child.wait, PATIENCE_S)
+        finally:
+            child.kill()
+        return Outcome(code=code, out=out.read_bytes().decode(), err=err.read_bytes().decode())

@@ -50,7 +50,9 @@ async def stores(store_url: str) -> AsyncIterator[list[TaskStore]]:
         yield opened
 
 
-@pytest.fixture(params=["filesystem", "gridfs-mongo", "s3"])
+@pytest.fixture(
+    params=["filesystem", "gridfs-mongo", pytest.param("s3", marks=pytest.mark.xdist_group("s3"))]
+)
 def outputs_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty output store."""
     if request.param == "filesystem":

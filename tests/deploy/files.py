@@ -34,7 +34,7 @@ SETTINGS = {field.upper(): _names(field) for field in Settings.model_fields}
 VARIABLES = frozenset(name for names in SETTINGS.values() for name in names)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader):
     """Refuses a key that is written twice: YAML readers keep the last one without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.processes import Nursery
 from tests.chaos.rows import ROWS
 from tests.chaos.run import NewStore, Row, Run
 from tests.chaos.stores import MongoStore, SqliteStore
 from tests.mongo import MongoServer
+from tests.nursery import shared_nursery
 
 
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """Processes of all rows come from one."""
-    with Nursery() as nursery:
-        yield nursery
-
-
-async def kept(row: Row, nursery: Nursery, new_store: NewStore, *, slow_store: bool = False) -> None:
+async def kept(row: Row, new_store: NewStore, *, slow_store: bool = False) -> None:
     """The row breaks no promise."""
-    run = Run(nursery, new_store, short=True, random=random.Random(), slow_store=slow_store)
+    run = Run(shared_nursery(), new_store, short=True, random=random.Random(), slow_store=slow_store)
     await row.run(run)
     broken = [str(violation) for violation in run.audit.violations]
     assert not broken, "\n".join([*broken, *run.notes])
@@ -38,21 +30,19 @@ MEASURED = dict.fromkeys(("fair-share", "idle"), pytest.mark.alone)
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=MEASURED.get(n, ())) for n in ROWS])
-async def test_no_promise_is_broken(name: str, nursery: Nursery) -> None:
-    await kept(ROWS[name], nursery, SqliteStore)
+async def test_no_promise_is_broken(name: str) -> None:
+    await kept(ROWS[name], SqliteStore)
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.on_mongo])
-async def test_no_promise_is_broken_on_mongodb(name: str, nursery: Nursery, mongo_url: str) -> None:
-    await kept(ROWS[name], nursery, lambda _directory: MongoStore(None, mongo_url), slow_store=True)
+async def test_no_promise_is_broken_on_mongodb(name: str, mongo_url: str) -> None:
+    await kept(ROWS[name], lambda _directory: MongoStore(None, mongo_url), slow_store=True)
 
 
 @pytest.mark.timeout(180)
-async def test_no_promise_is_broken_while_mongodb_is_stopped(
-    nursery: Nursery, mongo_server: MongoServer
-) -> None:
+async def test_no_promise_is_broken_while_mongodb_is_stopped(mongo_server: MongoServer) -> None:
     def new_store(_directory: Path) -> MongoStore:
         return MongoStore(mongo_server, mongo_server.url)
 
-    await kept(ROWS["store-stopped"], nursery, new_store, slow_store=True)
+    await kept(ROWS["store-stopped"], new_store, slow_store=True)

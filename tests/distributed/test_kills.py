@@ -141,7 +141,9 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
             assert worker.wait(20) == 0
             task = await read(calls, accepted.task_id)
             assert task.state == task_pb2.TASK_STATE_PENDING
-            assert task.attempts[0].outcome == attempt_pb2.ATTEMPT_OUTCOME_NOT_SENT
+            # On a fast machine the provider has delivered an image or two before: that call was sent.
+            sent = attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT if task.image.images else None
+            assert task.attempts[0].outcome == (sent or attempt_pb2.ATTEMPT_OUTCOME_NOT_SENT)
             stack.start("worker")
             task = await calls.ended(accepted.task_id)  # without waiting for any lease to expire
         assert task.state == task_pb2.TASK_STATE_COMPLETED

@@ -20,8 +20,8 @@ from tests.stack import ServiceProcess, calling, no_leaked_keys, running_stack
 
 TASKS = 500
 READ_BACK = 20
-PROMPT = "a desert, picture {}"
-"""Deserts are drawn fastest."""
+PROMPT = "a desert at noon, picture {}"
+"""Deserts are drawn fastest, without stars and long shadows."""
 
 
 @pytest.mark.long

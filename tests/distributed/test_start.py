@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.nursery import shared_nursery
 from tests.side_port import fetch
 from tests.stack import running_stack
 from tests.tools import program
 
 
-def start(directory: Path, role: str, **settings: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended, and what it had to say."""
+
+    code: int
+    said: str
+
+
+def start(directory: Path, role: str, **settings: str) -> End:
     """Run a process that is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "server", role],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": str(directory), **settings},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    out = directory / "out.log"
+    child = shared_nursery().start(role, directory=directory, environment=settings, out=out)
+    try:
+        return End(child.wait(30), out.read_text())
+    finally:
+        child.kill()
 
 
 @pytest.mark.parametrize(
@@ -44,10 +49,10 @@ def test_wrong_settings_are_named_with_what_is_expected(
     tmp_path: Path, settings: dict[str, str], says: list[str]
 ) -> None:
     done = start(tmp_path, "api", **settings)
-    assert done.returncode == 2
-    assert all(text in done.stderr for text in says), done.stderr
-    assert "secret" not in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert all(text in done.said for text in says), done.said
+    assert "secret" not in done.said
+    assert "Traceback" not in done.said
 
 
 @pytest.mark.parametrize("role", ["api", "worker"])
@@ -55,8 +60,8 @@ def test_a_wrong_catalogue_file_is_named_with_its_line(tmp_path: Path, role: str
     (tmp_path / "models.toml").write_text('[[model]]\nid = "mine"\nroutes = [{ provider = "arc" }]\n')
     urls = {"STORE_URL": f"sqlite://{tmp_path}/tasks.db", "REDIS_URL": f"unix://{tmp_path}/redis.sock"}
     done = start(tmp_path, role, MODEL_CATALOGUE="models.toml", **urls)
-    assert done.returncode == 2
-    first, second = done.stderr.splitlines()[-2:]
+    assert done.code == 2
+    first, second = done.said.splitlines()[-2:]
     assert first.startswith(
         "Cannot start: MODEL_CATALOGUE: models.toml: line 3: model mine: routes[0].provider: 'arc' is not"
     )
@@ -83,7 +88,7 @@ def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
         taken.bind(("0.0.0.0", 0))  # noqa: S104
         taken.listen()
         with pytest.raises(RuntimeError) as refused:
-            stack.start("api", **{setting: str(taken.getsockname()[1])})
+            stack.start("api", fresh=True, **{setting: str(taken.getsockname()[1])})
         assert f"set {setting} to a free one" in str(refused.value)
         assert "Traceback" not in str(refused.value)
 

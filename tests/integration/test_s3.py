@@ -25,6 +25,8 @@ from tests.s3_server import BUCKET, Keys, S3Server
 from tests.side_port import fetch
 from tests.stack import calling, running_stack
 
+pytestmark = pytest.mark.xdist_group("s3")  # one server for all, in the contract's tests too
+
 KEY = "task/1/0-abcdefghijklmnopqrstuv.png"
 
 
@@ -36,7 +38,7 @@ async def store(s3_url: str) -> AsyncIterator[S3OutputStore]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_models: None) -> Iterator[S3Server]:
     """A server to be taken away."""
     server = S3Server(tmp_path / "moto.log")
     server.start()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -17,9 +17,11 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
     ServiceDescriptorProto,
 )
+from grpc_tools import _protoc_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO_DIR = ROOT / "proto"
+WELL_KNOWN = files("grpc_tools") / "_proto"
 
 Node = (
     DescriptorProto
@@ -31,13 +33,18 @@ Node = (
 
 
 def compile_protos(proto_dir: Path) -> list[FileDescriptorProto]:
-    """The files under `proto_dir`, without the well-known types they import. Raises on a compiler error."""
+    """The files under `proto_dir`, without the well-known types they import. Raises on a compiler error.
+
+    What `python -m grpc_tools.protoc` does, without a process for it. What the compiler finds
+    wrong stands on stderr.
+    """
     names = sorted(path.relative_to(proto_dir).as_posix() for path in proto_dir.rglob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(proto_dir), "--include_source_info"]
-    done = subprocess.run([*command, "--descriptor_set_out=/dev/stdout", *names], capture_output=True)
-    if done.returncode != 0:
-        raise AssertionError(done.stderr.decode())
-    return list(FileDescriptorSet.FromString(done.stdout).file)
+    with NamedTemporaryFile() as result:
+        options = [f"-I{proto_dir}", f"-I{WELL_KNOWN}", "--include_source_info"]
+        command = ["protoc", *options, f"--descriptor_set_out={result.name}", *names]
+        if _protoc_compiler.run_main([word.encode() for word in command]):
+            raise AssertionError("protoc refuses the files")
+        return list(FileDescriptorSet.FromString(Path(result.name).read_bytes()).file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,8 @@ def test_another_process_paints_the_same_bytes() -> None:
 
 def test_threads_do_not_disturb_each_other() -> None:
     def picture(seed: int) -> Picture:
-        return paint(prompt="a garden", seed=seed, width_px=96, height_px=96)
+        prompt = ("a garden", "the sea", "a desert", "a city")[seed % 4]
+        return paint(prompt=prompt, seed=seed, width_px=96, height_px=96)
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(picture, range(8))) == [picture(seed) for seed in range(8)]
@@ -139,7 +140,7 @@ def test_pictures_are_neither_flat_nor_noise(prompt: str) -> None:
     assert max(abs(a - b) for a, b in zip(upper, lower, strict=True)) > 8
 
 
-@pytest.mark.parametrize(("width_px", "height_px"), [(16, 16), (64, 48), (512, 32), (32, 512)])
+@pytest.mark.parametrize(("width_px", "height_px"), [(16, 16), (64, 48), (256, 16), (16, 256)])
 def test_any_shape_can_be_painted(width_px: int, height_px: int) -> None:
     for prompt in PROMPTS:
         image = painted(prompt, seed=3, width_px=width_px, height_px=height_px)

@@ -1,0 +1,110 @@
+"""Forks processes of one program with everything imported already. `tests.nursery` runs it with its name.
+
+One order per line on its input; on its output `started PID` for each, and `ended PID CODE` for each that has
+ended. A child is the program but for the interpreter's start. All of them end when this process does, and it
+ends with its input.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+Main: TypeAlias = Callable[[list[str]], int]
+
+PR_SET_PDEATHSIG = 1
+MAIN = {"server": "server.__main__", "imagegen": "imagegen.cli"}
+NOT_FOR_SERVICES = ("server.demo", "server.embedded", "server.queue_commands")
+
+
+def main(program: str) -> None:
+    """Fork what is asked for until the input ends."""
+    # What the client's command line asks for itself before its first import of grpc, which reads it then.
+    if program == "imagegen":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    package = importlib.import_module(program)
+    for module in pkgutil.walk_packages(package.__path__, f"{program}."):
+        if module.name not in NOT_FOR_SERVICES:
+            importlib.import_module(module.name)
+    run: Main = importlib.import_module(MAIN[program]).main
+
+    libc = ctypes.CDLL(None)
+    noticed, notice = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(notice)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    mine = os.getpid()
+    print("ready", flush=True)
+    pending = b""
+    while True:
+        readable, _, _ = select.select([0, noticed], [], [])
+        if noticed in readable:
+            os.read(noticed, 4096)
+            _bury()
+        if 0 in readable:
+            read = os.read(0, 65536)
+            if not read:
+                return
+            *lines, pending = (pending + read).split(b"\n")
+            for line in lines:
+                child = os.fork()
+                if child == 0:
+                    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                    if os.getppid() != mine:
+                        os._exit(1)
+                    os.close(noticed)
+                    os.close(notice)
+                    _become(run, json.loads(line))
+                print(f"started {child}", flush=True)
+
+
+def _bury() -> None:
+    """Tell who has ended."""
+    while True:
+        try:
+            child, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not child:
+            return
+        print(f"ended {child} {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+def _become(run: Main, order: dict[str, Any]) -> NoReturn:
+    """Be what was ordered, to the interpreter's end."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    sys.argv = [sys.argv[1], *order["arguments"]]
+    os.chdir(order["directory"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    time.tzset()
+    for descriptor, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, order["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, order["err"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    ):
+        file = os.open(name, flags)
+        os.dup2(file, descriptor)
+        os.close(file)
+    gate = os.open(order["gate"], os.O_WRONLY)
+    os.unlink(order["gate"])
+    ready = ["--ready-fd", str(gate)] if order["says_when_ready"] else []
+    sys.exit(run([*order["arguments"], *ready]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -58,7 +58,7 @@ def measure(*, rounds: int, requests: int, least: float | None = None) -> list[R
         prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
     )
     with running_stack(QUEUE_MAX_DEPTH="10000000") as stack:
-        api = stack.start("api")
+        api = stack.start("api", fresh=True)  # as the echo is
         task = asyncio.run(_one_task(api, message))
         get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
         with _echo(task.SerializeToString()) as echo:

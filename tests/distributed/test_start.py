@@ -75,8 +75,8 @@ def test_a_model_that_names_a_provider_twice_starts_nothing(tmp_path: Path) -> N
     )
     urls = {"STORE_URL": f"sqlite://{tmp_path}/tasks.db", "REDIS_URL": f"unix://{tmp_path}/redis.sock"}
     done = start(tmp_path, "worker", MODEL_CATALOGUE="models.toml", **urls)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+    assert done.code == 2
+    assert done.said.splitlines()[-1] == (
         "Cannot start: MODEL_CATALOGUE: models.toml: line 7: model doubao-seedream-4-5-251128: routes[1]: "
         "provider 'ark' stands in routes[0] already; each may stand once"
     )

@@ -75,7 +75,7 @@ def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
     """
     bought_ms = max((call.sent_time_ms for call in _newest_first(task) if call.receipt), default=0)
     if unlikely:
-        return now_ms < bought_ms + UNLIKELY_FOR_MS or task.counts.fetches < UNLIKELY_FETCHES
+        return now_ms < bought_ms + UNLIKELY_FOR_MS or task.counts.unlikely < UNLIKELY_FETCHES
     return now_ms < max(task.ttl_time_ms, bought_ms + FETCH_FOR_MS)
 
 

@@ -150,6 +150,8 @@ class Counts:
     """Workers lost before a paid call: bounded by `life.MAX_LOST_WORKERS`."""
     fetches: int = 0
     """Failed fetches of what is bought: bounded by time alone."""
+    unlikely: int = 0
+    """Of these, those that will hardly ever succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

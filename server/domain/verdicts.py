@@ -99,8 +99,8 @@ def after_failure(
     if failure.bought and error.retryable:
         if not purchases.may_fetch_again(task, now_ms, unlikely=failure.unlikely):
             return over(error)
-        fetches = task.counts.fetches + 1
-        return again(replace(task.counts, fetches=fetches), fetches)
+        fetches, unlikely = task.counts.fetches + 1, task.counts.unlikely + failure.unlikely
+        return again(replace(task.counts, fetches=fetches, unlikely=unlikely), fetches)
     if error.retryable and task.counts.errors < max_retries:
         errors = task.counts.errors + 1
         return again(replace(task.counts, errors=errors), errors)

@@ -161,7 +161,7 @@ class Delivery:
 
     def _failed(self, error: ProviderError) -> None:
         """Of several failures the one counts that leaves most hope: some of it may still come."""
-        if self._fetch_error is None or _hope(error) > _hope(self._fetch_error):
+        if self._fetch_error is None or error.hope > self._fetch_error.hope:
             self._fetch_error = error
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -179,7 +179,3 @@ class Delivery:
             self._steps_of_ours -= 1
             if not self._steps_of_ours:
                 self._end += self._clock() - self._ours_since
-
-
-def _hope(error: ProviderError) -> tuple[bool, bool]:
-    return error.retryable, not error.unlikely

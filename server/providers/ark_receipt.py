@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.domain.errors import Reason, TaskError
-from server.providers.ark_errors import image_error
+from server.providers.ark_errors import image_error, in_doubt
 from server.providers.contract import ImageFailed, ProviderError, Sent
 
 
@@ -44,7 +44,7 @@ def with_entry(bought: Bought, index: int, entry: Mapping[str, Any]) -> Bought:
     error, url = entry.get("error"), entry.get("url")
     if isinstance(url, str) and url:
         return replace(bought, links={**bought.links, index: url})
-    failed = image_error(str(error.get("code") or "")) if isinstance(error, dict) else _no_picture()
+    failed = image_error(str(error.get("code") or "")) if isinstance(error, dict) else _NO_PICTURE
     return replace(bought, failures=(*bought.failures, ImageFailed(index=index, error=failed)))
 
 
@@ -56,10 +56,18 @@ def charges_for_more(answer: Mapping[str, Any], bought: Bought) -> bool:
 
 
 def refused(bought: Bought) -> ProviderError | None:
-    """The refusal that a whole answer without any picture is: nothing was sold. None: something was."""
+    """What a whole answer without any picture is: a refusal where Ark gives its errors, else in doubt.
+
+    None: there are pictures, or more is to come.
+    """
     if bought.links or not bought.complete:
         return None
-    why = min(bought.failures, key=lambda failed: failed.index).error
+    errors = [failed.error for failed in bought.failures]
+    if _NO_PICTURE in errors:
+        return in_doubt("Ark's answer says of pictures that they were made, and not where they are.")
+    why = next(
+        (error for error in errors if error.retryable), errors[0]
+    )  # the others fail again, for nothing
     return ProviderError(why.message, sent=Sent.REJECTED, reason=why.reason, retryable=why.retryable)
 
 
@@ -109,9 +117,8 @@ def read(receipt: str) -> Bought:
         ) from None
 
 
-def _no_picture() -> TaskError:
-    return TaskError(
-        reason=Reason.PROVIDER_REJECTED,
-        message="Ark answered without this image and without a reason. Submit again.",
-        retryable=True,
-    )
+_NO_PICTURE = TaskError(
+    reason=Reason.PROVIDER_REJECTED,
+    message="Ark answered without this image and without a reason. Submit again.",
+    retryable=True,
+)

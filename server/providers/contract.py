@@ -109,6 +109,11 @@ class ProviderError(Exception):
         self.no_capacity = no_capacity
         self.unlikely = unlikely
 
+    @property
+    def hope(self) -> tuple[bool, bool]:
+        """Orders failures by how likely a repetition succeeds."""
+        return self.retryable, not self.unlikely
+
 
 class Provider(Protocol):
     """One vendor, or a stand-in for one."""

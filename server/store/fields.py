@@ -86,6 +86,8 @@ def encode_counts(counts: Counts) -> Document:
         document["lost"] = counts.lost
     if counts.fetches:
         document["fetches"] = counts.fetches
+    if counts.unlikely:
+        document["unlikely"] = counts.unlikely
     return document
 
 
@@ -174,7 +176,11 @@ def decode_counts(document: Mapping[str, Any]) -> Counts:
     """The counts of their stored form."""
     get = document.get
     return Counts(
-        waits=get("waits", 0), errors=get("errors", 0), lost=get("lost", 0), fetches=get("fetches", 0)
+        waits=get("waits", 0),
+        errors=get("errors", 0),
+        lost=get("lost", 0),
+        fetches=get("fetches", 0),
+        unlikely=get("unlikely", 0),
     )
 
 

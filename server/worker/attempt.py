@@ -98,7 +98,8 @@ class Attempt:
         self._keeping = asyncio.Lock()
         self._pauses = 0
         self._left_s = 0.0
-        self._bound = asyncio.timeout(tools.budget.image_timeout_s)
+        self._bound = asyncio.timeout(None)
+        """The present step's: each has a whole IMAGE_TIMEOUT."""
         self._log = structlog.get_logger(__name__)
 
     async def run(self) -> End:
@@ -130,7 +131,7 @@ class Attempt:
         """The task's cancel was asked for: it ends with what there is. With all its images it is complete."""
         made = self._record.made
         if not made.missing_images:
-            return self._completed()
+            return self._all_told()
         write = attempt_writes.cancel_running(made, self._tools.now_ms())
         if not self._asked or self._record.opening:
             write = attempt_writes.without_call(write, made)
@@ -139,20 +140,20 @@ class Attempt:
     # --- the steps ----------------------------------------------------------------------------------
 
     async def _take_steps(self) -> End:
-        unfetched: ProviderError | None = None
-        async with self._bound:
-            for place, step in enumerate(self._steps):
-                if place > 0 and not step.receipt:
-                    await self._open_call(step)
-                try:
+        unfetched: list[Exception] = []
+        for place, step in enumerate(self._steps):
+            if place > 0 and not step.receipt:
+                await self._open_call(step)
+            try:
+                async with asyncio.timeout(self._tools.budget.image_timeout_s) as self._bound:
                     await self._take(step)
-                except ProviderError as failure:
-                    if not step.receipt:
-                        raise
-                    unfetched = failure  # which keeps nothing else from being bought
-        if unfetched is not None:
+            except (ProviderError, TimeoutError) as failure:
+                if not step.receipt:
+                    raise
+                unfetched.append(failure)  # which keeps nothing else from being fetched or bought
+        if unfetched:
             self._bought = True
-            raise unfetched
+            raise max(unfetched, key=_hope)
         made = self._record.made
         if made.images:
             return self._completed()
@@ -162,14 +163,12 @@ class Attempt:
         return End(write=attempt_writes.without_call(refused, made), outcome=AttemptOutcome.REJECTED)
 
     async def _open_call(self, step: Step) -> None:
-        """Write the next purchase down; it has its whole time before it."""
+        """Write the next purchase down."""
         if not self._may_call():
             raise LetGo
         now = self._tools.now_ms()
         call = life.new_call(self.task, step.indexes, paid=self._provider.paid, now_ms=now)
-        async with self._own_time():
-            await self._record.open_call(call, now)
-            self._left_s = self._tools.budget.image_timeout_s
+        await self._record.open_call(call, now)
 
     async def _take(self, step: Step) -> None:
         """Fetch, or buy, the images of the step."""
@@ -255,6 +254,16 @@ class Attempt:
 
     # --- how it ends --------------------------------------------------------------------------------
 
+    def _all_told(self) -> End:
+        """Of every image it is known what became of it."""
+        made = self._record.made
+        if made.images:
+            return self._completed()
+        error = next(iter(made.failures.values()))
+        write = attempt_writes.fail(made, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
+        write = attempt_writes.without_call(write, made)
+        return End(write=self._record.ending(write), outcome=AttemptOutcome.REJECTED)
+
     def _completed(self) -> End:
         write = attempt_writes.complete(self.task, self._tools.now_ms())
         return End(write=self._record.ending(write), outcome=AttemptOutcome.SUCCEEDED)
@@ -276,7 +285,7 @@ class Attempt:
         """What becomes of a failed attempt; with all its images there it is no failure."""
         made = self._record.made
         if not made.missing_images:
-            return self._completed()
+            return self._all_told()
         self._count_failure(failure.error)
         write, delay_ms = verdicts.after_failure(
             made,
@@ -298,3 +307,7 @@ class Attempt:
 
 _ONE_IMAGES_OWN = frozenset({Reason.CONTENT_POLICY_INPUT, Reason.CONTENT_POLICY_OUTPUT})
 """Where each image has a call of its own, a refusal for one of these ends that image and no other."""
+
+
+def _hope(failure: Exception) -> tuple[bool, bool]:
+    return failure.hope if isinstance(failure, ProviderError) else (True, True)

@@ -162,14 +162,13 @@ class Execution:
     async def _marked(self, write: Write, task: Task, marked: Task, worker: str) -> bool:
         """Whether the mark is in the store, also when only the store's word on it was lost."""
         try:
-            if not await until_kept(lambda: self._store.write(write)):
-                seen = await until_kept(lambda: self._store.get(marked.id))
-                mine = (marked.state, marked.attempt, marked.owner)
-                if seen is None or (seen.state, seen.attempt, seen.owner) != mine:
-                    return False
+            won = await until_kept(lambda: self._store.write(write))
+            if not won and not _is_mine(await until_kept(lambda: self._store.get(marked.id)), marked):
+                return False
         except asyncio.CancelledError:  # nothing was sent, and if the mark took place the store shall know
             with contextlib.suppress(StoreUnavailable):
-                await self._store.write(verdicts.after_drain(marked, self._now_ms()))
+                if _is_mine(await self._store.get(marked.id), marked):
+                    await self._store.write(verdicts.after_drain(marked, self._now_ms()))
             await self._give_back(task, worker, delay_ms=0)
             raise
         if task.state is TaskState.PROCESSING:
@@ -289,6 +288,15 @@ class Execution:
             await step
         except QueueUnavailable as error:
             self._log.warning("Redis is away; the sweep will put the queue right", error=str(error))
+
+
+def _is_mine(seen: Task | None, marked: Task) -> bool:
+    """Whether the task is in the attempt that this worker has marked, and not in another's of that number."""
+    return seen is not None and (seen.state, seen.attempt, seen.owner) == (
+        marked.state,
+        marked.attempt,
+        marked.owner,
+    )
 
 
 def _entry(task: Task) -> Entry:

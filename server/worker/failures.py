@@ -35,7 +35,11 @@ def understand(error: Exception, *, paid: bool, timeout_s: float, bought: bool =
             unlikely=error.unlikely,
             bought=bought,
         )
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and bought:
+        metadata = {}
+        text = f"What was bought did not come within {timeout_s:g} s; only its fetching is repeated."
+        reason = Reason.OUTPUT_FETCH_FAILED
+    elif isinstance(error, TimeoutError):
         text, reason = f"The provider did not answer within {timeout_s:g} s.", Reason.PROVIDER_TIMEOUT
         metadata = {"timeout_seconds": f"{timeout_s:g}"}
     else:

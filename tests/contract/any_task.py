@@ -115,7 +115,9 @@ tasks: st.SearchStrategy[Task] = st.builds(
     owner=_texts,
     not_before_ms=_times,
     cancel_requested=st.booleans(),
-    counts=st.builds(Counts, waits=_numbers, errors=_numbers, lost=_numbers, fetches=_numbers),
+    counts=st.builds(
+        Counts, waits=_numbers, errors=_numbers, lost=_numbers, fetches=_numbers, unlikely=_numbers
+    ),
     attempts=st.lists(_numbers.flatmap(_attempt), max_size=3).map(dict),
     images=st.lists(_numbers.flatmap(_image), max_size=3).map(dict),
     failures=st.dictionaries(_numbers, _errors, max_size=3),

@@ -150,7 +150,7 @@ def full_task() -> Task:
         owner="w-2",
         not_before_ms=NOW_MS + 1,
         cancel_requested=True,
-        counts=Counts(waits=1, errors=2, lost=3, fetches=4),
+        counts=Counts(waits=1, errors=2, lost=3, fetches=4, unlikely=2),
         attempts=attempts,
         images={2: new_image(2), 10: new_image(10)},
         failures={0: new_error("Refused."), 1: TaskError(reason=Reason.CONTENT_POLICY_OUTPUT, message="No.")},

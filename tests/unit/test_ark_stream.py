@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.domain.errors import Reason
-from server.providers.ark_receipt import Bought
+from server.providers.ark_receipt import Bought, refused, with_entry
 from server.providers.ark_stream import MAX_EVENT_BYTES, read_stream
 from server.providers.contract import ProviderError, Sent
 
@@ -160,6 +160,16 @@ async def test_a_stream_that_ends_otherwise_is_in_doubt(frames: list[bytes], ima
     assert (told.error.sent, told.error.retryable) == (Sent.IN_DOUBT, True)
     assert told.made == images, "what was told is known all the same"
     assert not any(bought.complete for bought in told)
+
+
+def test_of_mixed_failures_alone_one_that_may_pass_is_the_refusal() -> None:
+    """The others fail again, and cost nothing; a final one would end what may still come."""
+    told = Bought(links={}, failures=())
+    for index, code in enumerate(["OutputImageSensitiveContentDetected", "InternalServiceError"]):
+        told = with_entry(told, index, {"error": {"code": code}})
+    refusal = refused(told)
+    assert refusal is not None
+    assert (refusal.sent, refusal.reason) == (Sent.REJECTED, Reason.PROVIDER_UNAVAILABLE)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,6 @@ INVALID: list[tuple[SubmitRequest, str, str]] = [
     (sequence(max_images=16),                       "max_images",                          "1 to 15"),
     (sequence(max_images=-1),                       "max_images",                          "1 to 15"),
     (sequence(max_images=13, reference_images=[data(8)] * 3), "max_images",                "15"),
-    (sequence(reference_images=[data(8)] * 12),     "max_images",                          "15"),
     (sequence(prompt=""),                           "prompt",                              "1 to 4,000"),
     (sequence(output_format=2**31 - 1),             "output_format",                       "FORMAT_PNG"),
     (sequence(seed=-5),                             "seed",                                "-1"),

@@ -319,8 +319,8 @@ async def test_another_redis_is_compared_from_the_start(
 
 
 @pytest.fixture
-async def own_server(redis_server: RedisServer) -> AsyncIterator[RedisServer]:
-    with RedisServer(redis_server.executable, appendonly=True) as server:
+async def own_server(redis_server: RedisServer, keeps_its_data: bool) -> AsyncIterator[RedisServer]:
+    with RedisServer(redis_server.executable, appendonly=keeps_its_data) as server:
         yield server
 
 
@@ -334,7 +334,6 @@ async def test_a_restart_of_redis(own_server: RedisServer, store: MemoryStore, k
     if keeps_its_data:
         own_server.stop()
     else:
-        await queue._client.flushall()
         own_server.kill()
     with pytest.raises(QueueUnavailable):
         await sweep.step()

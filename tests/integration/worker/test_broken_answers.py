@@ -117,6 +117,39 @@ async def test_what_cannot_be_bought_takes_along_nothing_that_can_be_fetched(
     assert shop.sold == {0: 1, 1: 1, 2: 1, 3: 1}
 
 
+@pytest.mark.parametrize("hopeless", [lost_delivery(retryable=False), lost_delivery(unlikely=True)])
+async def test_the_receipt_with_the_most_hope_decides(bench: Bench, hopeless: ProviderError) -> None:
+    """The newer receipt's storage is away, the older one's link is dead: the former is waited for."""
+    shop = Shop(names_first=2, fails_to_deliver=deque([lost_delivery(), hopeless, lost_delivery()]))
+    execution = bench.execution(shop)
+    accepted = await bench.accept(images=4, max_paid_attempts=2)
+    await bench.run(execution)  # two are named, and cannot be fetched
+    shop.names_first = 0
+    await bench.run(execution)  # they still cannot, and the others are bought, and cannot either
+    assert set(shop.sold.values()) == {1, 2}
+    shop.fails_to_deliver.extend([lost_delivery(), hopeless])
+    bench.time_shift_ms = purchases.UNLIKELY_FOR_MS
+    task = await bench.run(execution)
+    assert (task.state, shop.fails_to_deliver) == (TaskState.PENDING, deque())
+    task = await bench.run(execution)
+    assert (task.id, task.state, sorted(task.images)) == (accepted.id, TaskState.COMPLETED, [0, 1, 2, 3])
+
+
+async def test_fetches_that_hang_hold_up_no_purchase(bench: Bench) -> None:
+    shop = Shop(names_first=2, breaks_off=deque([broken_off()]), fails_to_deliver=deque([lost_delivery()]))
+    execution = bench.execution(shop, image_timeout_s=0.3)
+    await bench.accept(images=4, max_paid_attempts=2)
+    await bench.run(execution)
+    shop.names_first = 0
+    shop.delivering.clear()
+    task = await bench.run(execution)
+    assert (shop.sold[2], task.attempts[2].error is not None) == (2, True)
+    assert task.attempts[2].error is not None
+    assert task.attempts[2].error.reason is Reason.OUTPUT_FETCH_FAILED
+    shop.delivering.set()
+    assert_rest(await bench.run(execution), shop, 2)
+
+
 @pytest.mark.parametrize("first", ["receipt", "failure"])
 async def test_a_stop_while_several_things_are_written_down_loses_none(bench: Bench, first: str) -> None:
     """A receipt and a failure are on their way to the store at once, in either order; then comes the stop."""

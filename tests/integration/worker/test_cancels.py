@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from server.domain import life, purchases
+from server.domain.errors import Reason, TaskError
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState
-from server.providers.contract import Generation, Progress
+from server.providers.contract import Generation, ImageFailed, Progress
 from server.worker.cancel import Cancel
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.pools import worker
@@ -96,6 +97,38 @@ async def test_with_its_last_image_it_is_complete(bench: Bench) -> None:
     cancel.ask()
     await work
     assert (await bench.task(accepted.id)).state is TaskState.COMPLETED
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+async def test_where_every_image_was_refused_it_has_failed(bench: Bench, how: str) -> None:
+    """Of each it is known what became of it, and there is none: that is no success."""
+    late, asked = asyncio.Event(), asyncio.Event()
+
+    async def script(generation: Generation, progress: Progress) -> None:
+        why = TaskError(reason=Reason.CONTENT_POLICY_OUTPUT, message="This image was refused.")
+        await progress(ImageFailed(index=0, error=why))
+        bench.store_faults.late["write"] = late
+        asked.set()
+        await progress(ImageFailed(index=1, error=why))
+
+    accepted, cancel = await bench.accept(images=2), Cancel()
+    execution = bench.execution(ScriptedProvider(script, paid=True))
+    work = bench.start(execution, await bench.claim(), cancel=cancel)
+    await asked.wait()
+    written = bench.store_faults.done["write"]
+    await until(lambda: bench.store_faults.done["write"] > written, within_s=5)
+    del bench.store_faults.late["write"]
+    if how == "cancel":
+        cancel.ask()
+    else:
+        work.cancel()
+    await asyncio.wait({work}, timeout=5)
+    late.set()
+    task = await bench.task(accepted.id)
+    assert (task.state, task.images, sorted(task.failures)) == (TaskState.FAILED, {}, [0, 1])
+    assert task.error is not None
+    assert task.error.reason is Reason.CONTENT_POLICY_OUTPUT
+    assert task.attempts[1].calls == {}, "nothing was charged"
 
 
 async def test_a_bought_picture_of_a_cancelled_task_counts_as_charged(bench: Bench) -> None:

@@ -85,12 +85,13 @@ async def test_what_could_never_be_fetched_was_paid_all_the_same(bench: Bench) -
 
 async def test_what_came_and_is_no_picture_was_paid_all_the_same(bench: Bench) -> None:
     await bench.accept()
-    shop = Shop(picture=b"<html>sorry</html>")
-    execution = bench.execution(shop, price=PRICE)
-    await bench.run(execution)
+    refused = [lost_delivery(unlikely=True) for _ in range(UNLIKELY_FETCHES)]
+    shop = Shop(fails_to_deliver=deque(refused), picture=b"<html>sorry</html>")
+    execution = at_price(bench, shop)
+    for _ in refused:
+        await bench.run(execution)
     bench.time_shift_ms = UNLIKELY_FOR_MS
-    for _ in range(UNLIKELY_FETCHES):
-        task = await bench.run(execution)
+    task = await bench.run(execution)
     assert (task.state, shop.sold) == (TaskState.FAILED, {0: 1})
     assert task.error is not None
     assert task.error.reason is Reason.OUTPUT_FETCH_FAILED

@@ -203,7 +203,7 @@ async def test_what_will_hardly_come_is_fetched_again_for_minutes_and_not_for_an
     await bench.accept(max_paid_attempts=5)
     for _ in range(errors + 9):
         task = await bench.run(execution)
-    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=errors, fetches=9))
+    assert (task.state, task.counts) == (TaskState.PENDING, Counts(errors=errors, fetches=9, unlikely=9))
     bench.time_shift_ms = purchases.UNLIKELY_FOR_MS
     task = await bench.run(execution)
     assert (task.state, shop.sold) == (TaskState.FAILED, {0: 1})
@@ -211,17 +211,22 @@ async def test_what_will_hardly_come_is_fetched_again_for_minutes_and_not_for_an
     assert task.error.reason is Reason.OUTPUT_FETCH_FAILED
 
 
-async def test_what_will_hardly_come_is_asked_for_thrice_however_late(bench: Bench) -> None:
+@pytest.mark.parametrize("before", [0, 4])
+async def test_what_will_hardly_come_is_asked_for_thrice_however_late(bench: Bench, before: int) -> None:
+    """Also when its storage was away before: those failures are others."""
     shop = Shop()
     shop.delivering.clear()
     accepted, work = await held_by_other(bench, shop)
     await with_receipt(bench, accepted.id)
     await killed(bench, accepted, work)
-    bench.time_shift_ms = 7 * 86_400_000
+    shop.fails_to_deliver.extend(lost_delivery() for _ in range(before))
     shop.fails_to_deliver.extend(lost_delivery(unlikely=True) for _ in range(3))
     shop.delivering.set()
     execution = bench.execution(shop)
-    for fetches in (1, 2, 3):
+    for _ in range(before):
+        await bench.run(execution)
+    bench.time_shift_ms = 7 * 86_400_000
+    for fetches in (before + 1, before + 2, before + 3):
         task = await bench.run(execution)
         assert (task.state, task.counts.fetches) == (TaskState.PENDING, fetches)
     assert (await bench.run(execution)).state is TaskState.COMPLETED

@@ -8,7 +8,7 @@ import pytest
 
 from server.domain.task import AttemptOutcome, TaskState
 from server.providers.contract import Generation, Progress
-from tests.integration.worker.bench import ME, Bench, refused
+from tests.integration.worker.bench import ME, OTHER, Bench, entry, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
     made,
@@ -124,6 +124,35 @@ async def test_a_stop_after_a_mark_whose_answer_is_late_leaves_no_call_in_doubt(
     assert (task.state, task.attempts[1].outcome) == (TaskState.PENDING, AttemptOutcome.NOT_SENT)
     assert (task.attempts[1].calls, provider.calls) == ({}, [])
     assert (await bench.run(bench.execution(provider))).state is TaskState.COMPLETED
+
+
+async def test_a_stop_in_mid_mark_leaves_alone_the_attempt_that_another_has_marked(bench: Bench) -> None:
+    """Both hold the task, as after a flush of the queue; the other's call is under way under that number."""
+    done = asyncio.Event()
+    mine = ScriptedProvider(makes_all, paid=True)
+    others = ScriptedProvider(waits_for(done), paid=True)
+    accepted = await bench.accept(max_paid_attempts=1)
+    claimed = await bench.claim()
+    gate = bench.store_faults.gates["write"] = asyncio.Event()
+    work = bench.start(bench.execution(mine), claimed)
+    await until(lambda: bench.store_faults.calls["write"], within_s=5, what="the mark")
+    del bench.store_faults.gates["write"]
+    await bench.flush()
+    await bench.queue.enqueue([entry(accepted)])
+    other = bench.start(bench.execution(others), await bench.claim(worker=OTHER), worker=OTHER)
+    await until(lambda: others.running, within_s=5)
+    late = bench.store_faults.late["write"] = asyncio.Event()
+    gate.set()  # refused, and not heard of
+    await until(lambda: bench.store_faults.done["write"] >= 2, within_s=5)
+    del bench.store_faults.late["write"]
+    await stopped(work)
+    late.set()
+    task = await bench.task(accepted.id)
+    assert (task.state, task.owner, len(task.attempts[1].calls)) == (TaskState.PROCESSING, OTHER, 1)
+    done.set()
+    await other
+    assert (await bench.task(accepted.id)).state is TaskState.COMPLETED
+    assert mine.calls == []
 
 
 async def test_a_stop_without_the_store_is_quick(bench: Bench) -> None:

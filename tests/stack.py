@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +36,20 @@ TERMINAL = frozenset(
 
 
 class ServiceProcess:
-    """One process of the service, in a directory and with an environment of its own."""
+    """One process of the service, in a directory and with an environment of its own.
 
-    def __init__(self, role: str, *, directory: Path, environment: dict[str, str]) -> None:
+    `program` is the module that is run, with its arguments: one that takes `--ready-fd` as the service does.
+    """
+
+    def __init__(
+        self, role: str, *, directory: Path, environment: dict[str, str], program: Sequence[str] = ()
+    ) -> None:
         self.role = role
         self.log_path = directory / f"{role}-{time.monotonic_ns()}.log"
         read_fd, write_fd = os.pipe()
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", role, "--ready-fd", str(write_fd)],
+                [sys.executable, "-m", *(program or ("server", role)), "--ready-fd", str(write_fd)],
                 cwd=directory,
                 env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
                 stdin=subprocess.DEVNULL,
@@ -137,8 +142,11 @@ class Stack:
         self._settings = settings
         self._processes: list[ServiceProcess] = []
 
-    def start(self, role: str, **settings: str) -> ServiceProcess:
-        """Start `api` or `worker` and return when it is ready. Settings by their names in capitals."""
+    def start(self, role: str, *, program: Sequence[str] = (), **settings: str) -> ServiceProcess:
+        """Start `api` or `worker` and return when it is ready. Settings by their names in capitals.
+
+        `program`: a module of its own that runs the role, with its arguments.
+        """
         environment = {
             "GRPC_PORT": "0",
             "HTTP_PORT": "0",
@@ -149,7 +157,7 @@ class Stack:
             **self._settings,
             **settings,
         }
-        process = ServiceProcess(role, directory=self.directory, environment=environment)
+        process = ServiceProcess(role, directory=self.directory, environment=environment, program=program)
         self._processes.append(process)
         return process
 

@@ -31,10 +31,10 @@ def python_of(name: str) -> Path:
     if mark.is_file() and mark.read_text() == made_of:
         return python
     pinned = " ".join(f"{package} {version}" for package, version in versions_of(name).items())
-    print(f"installing into {directory.relative_to(ROOT)}: {pinned}", flush=True)
-    _run([sys.executable, "-m", "venv", "--clear", str(directory)])
-    quiet = ["--quiet", "--disable-pip-version-check"]
-    _run([str(python), "-m", "pip", "install", *quiet, "--requirement", str(requirements)])
+    print(f"installing into {directory}: {pinned}", flush=True)
+    _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(directory)])
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    _run([*pip, "install", "--quiet", "--requirement", str(requirements)])
     mark.write_text(made_of)
     return python
 

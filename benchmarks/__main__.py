@@ -22,6 +22,7 @@ from benchmarks.environments import ROOT, NotInstalled
 from benchmarks.load import generator
 from benchmarks.peer import PEERS
 from benchmarks.plot import draw
+from benchmarks.process_cpu import PROC
 from benchmarks.report import FEWEST_ROUNDS, Conditions, markdown
 from benchmarks.rounds import (
     FULL_PICK_UP_S,
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         parser.error("--rounds: at least one")
+    if arguments.only != "grpc" and not PROC.is_dir():
+        parser.error("CPU is read from /proc, which this system does not have; --only grpc does without")
     # Whatever was started is ended on the way out, also when this is told to stop.
     signal.signal(signal.SIGTERM, _stop)
     effort = QUICK if arguments.quick else _full(arguments.rounds)
@@ -127,7 +130,10 @@ def _machine() -> str:
 
 
 def _first_line(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # a machine without git
+        return "unknown"
     return (done.stdout.splitlines() or ["unknown"])[0]
 
 

@@ -129,8 +129,8 @@ test-coverage: $(DEV) ## Run the tests and report which lines they reach
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" --cov server --cov imagegen --cov-report term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
-bench: $(DEV) ## Measure the server against a bare gRPC echo on this machine
-	@$(BIN)/python -m benchmarks.echo_ratio
+bench: $(DEV) ## Measure the service beside a bare gRPC echo and other queues; ARGS="--quick", "--only worker"
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos
 chaos: $(DEV) ## Kill processes at work and count what is lost or bought twice; ARGS="--row NAME", "--short"

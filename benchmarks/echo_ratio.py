@@ -28,14 +28,16 @@ SUBMIT = "/image.v1.ImageService/GenerateImageAsync"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """One method against the echo of its messages: a ratio per round."""
+    """One method against the echo of its messages, in requests per second of each round."""
 
     method: str
-    ratios: tuple[float, ...]
-    service_rate: float
-    """Median requests per second of the service."""
-    echo_rate: float
-    """Median requests per second of the echo."""
+    service_rates: tuple[float, ...]
+    echo_rates: tuple[float, ...]
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """One per round."""
+        return tuple(mine / bare for mine, bare in zip(self.service_rates, self.echo_rates, strict=True))
 
     @property
     def median(self) -> float:
@@ -45,7 +47,8 @@ class Ratio:
     def __str__(self) -> str:
         return (
             f"{self.method.rsplit('/', 1)[-1]:<20} {min(self.ratios):5.2f} {self.median:7.2f} "
-            f"{max(self.ratios):5.2f} {self.service_rate:12,.0f} {self.echo_rate:12,.0f}"
+            f"{max(self.ratios):5.2f} {statistics.median(self.service_rates):12,.0f} "
+            f"{statistics.median(self.echo_rates):12,.0f}"
         )
 
 
@@ -83,9 +86,8 @@ def _compare(
                 break
     return Ratio(
         method=method,
-        ratios=tuple(mine / bare for mine, bare in pairs),
-        service_rate=statistics.median(mine for mine, _ in pairs),
-        echo_rate=statistics.median(bare for _, bare in pairs),
+        service_rates=tuple(mine for mine, _ in pairs),
+        echo_rates=tuple(bare for _, bare in pairs),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from server.parts import (
 )
 from server.ports import QueueUnavailable, now_ms
 from server.providers import registry
+from server.providers.contract import Provider
 from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
@@ -188,8 +189,25 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             await server.stop(0)
 
 
-async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Claim and run tasks until `stop` is set, then give back or finish what is held within the grace."""
+def providers_of(settings: Settings) -> Mapping[str, Provider]:
+    """The providers that the settings set up, by name; each is to be closed."""
+    return registry.build(
+        ark_api_key=settings.image_api_key.get_secret_value(),
+        ark_base_url=settings.image_base_url,
+        fetch_private=settings.output_fetch_allow_private,
+    )
+
+
+async def run_worker(
+    settings: Settings,
+    stop: asyncio.Event,
+    on_ready: OnReady,
+    open_providers: Callable[[Settings], Mapping[str, Provider]] = providers_of,
+) -> None:
+    """Claim and run tasks until `stop` is set, then give back or finish what is held within the grace.
+
+    `open_providers` gives what makes the images, by name; they are closed at the end.
+    """
     from server.store.outputs import output_key, result_key
     from server.worker.attempt import Budget
     from server.worker.beat import Beat, Observer
@@ -199,11 +217,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady)
     log = structlog.get_logger(__name__)
     lease_s = settings.lease_seconds
     async with open_parts(settings, "worker", stop) as parts, AsyncExitStack() as stack:
-        providers = registry.build(
-            ark_api_key=settings.image_api_key.get_secret_value(),
-            ark_base_url=settings.image_base_url,
-            fetch_private=settings.output_fetch_allow_private,
-        )
+        providers = open_providers(settings)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         beat = Beat(parts.store, lease_s=lease_s, slots=settings.worker_concurrency)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +40,24 @@ class ServiceProcess:
     """One process of the service, in a directory and with an environment of its own."""
 
     def __init__(
-        self, role: str, *, directory: Path, environment: dict[str, str], fresh: bool = True
+        self,
+        role: str,
+        *,
+        directory: Path,
+        environment: dict[str, str],
+        fresh: bool = True,
+        program: Sequence[str] = (),
     ) -> None:
         """Start it and return when it is ready. RuntimeError with its log when it ended instead.
 
-        `fresh` starts an interpreter, as production does; else the process comes from the nursery.
+        `fresh` starts an interpreter, as production does; else the process comes from the nursery. `program`
+        is the module that a fresh one runs, with its arguments: one that takes `--ready-fd` like the service.
         """
         self.role = role
         self.log_path = directory / f"{role}-{time.monotonic_ns()}.log"
         self._process: subprocess.Popen[bytes] | Child
         if fresh:
-            self._process, line = self._fresh(directory, environment)
+            self._process, line = self._fresh(program or ("server", role), directory, environment)
         else:
             self._process = shared_nursery().start(
                 role, directory=directory, environment=environment, out=self.log_path
@@ -63,11 +70,13 @@ class ServiceProcess:
         self.grpc_port: int = ports["grpc_port"]
         self.http_port: int = ports["http_port"]
 
-    def _fresh(self, directory: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    def _fresh(
+        self, program: Sequence[str], directory: Path, environment: dict[str, str]
+    ) -> tuple[subprocess.Popen[bytes], str]:
         read_fd, write_fd = os.pipe()
         with self.log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "server", self.role, "--ready-fd", str(write_fd)],
+                [sys.executable, "-m", *program, "--ready-fd", str(write_fd)],
                 cwd=directory,
                 env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
                 stdin=subprocess.DEVNULL,
@@ -154,10 +163,13 @@ class Stack:
         self._settings = settings
         self._processes: list[ServiceProcess] = []
 
-    def start(self, role: str, *, fresh: bool = False, **settings: str) -> ServiceProcess:
+    def start(
+        self, role: str, *, fresh: bool = False, program: Sequence[str] = (), **settings: str
+    ) -> ServiceProcess:
         """Start `api` or `worker` and return when it is ready. Settings by their names in capitals.
 
-        From the nursery, unless it shall be `fresh`; `all`, which starts processes itself, always is.
+        From the nursery, unless it shall be `fresh`; `all`, which starts processes itself, always is, and so
+        is a `program` of its own that runs the role: a module with its arguments.
         """
         environment = {
             "GRPC_PORT": "0",
@@ -170,7 +182,11 @@ class Stack:
             **settings,
         }
         process = ServiceProcess(
-            role, directory=self.directory, environment=environment, fresh=fresh or role == "all"
+            role,
+            directory=self.directory,
+            environment=environment,
+            fresh=fresh or role == "all" or bool(program),
+            program=program,
         )
         self._processes.append(process)
         return process

@@ -1,0 +1,145 @@
+"""`python -m benchmarks`: ours beside the peers in one run, printed and kept in `benchmarks/results/`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks import echo_ratio
+from benchmarks.contender import Contender
+from benchmarks.environments import ROOT, NotInstalled
+from benchmarks.load import generator
+from benchmarks.peer import PEERS
+from benchmarks.plot import draw
+from benchmarks.process_cpu import PROC
+from benchmarks.report import FEWEST_ROUNDS, Conditions, markdown
+from benchmarks.rounds import (
+    FULL_PICK_UP_S,
+    FULL_SAMPLES,
+    FULL_WORK_S,
+    QUICK,
+    Effort,
+    Results,
+    measure_pick_ups,
+    measure_work,
+    prepared,
+)
+from benchmarks.service import Service
+from benchmarks.targets import rows_of
+from tests.redis_server import RedisServer
+
+PARTS = ("grpc", "worker", "pickup")
+GRPC_REQUESTS, QUICK_GRPC_REQUESTS = 8_000, 1_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what the arguments ask for; the exit code says whether it could be, not what came out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="one short round, printed and not kept: a trial")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results", help="directory to keep it in"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1:
+        parser.error("--rounds: at least one")
+    if arguments.only != "grpc" and not PROC.is_dir():
+        parser.error("CPU is read from /proc, which this system does not have; --only grpc does without")
+    # Whatever was started is ended on the way out, also when this is told to stop.
+    signal.signal(signal.SIGTERM, _stop)
+    effort = QUICK if arguments.quick else _full(arguments.rounds)
+    parts = (arguments.only,) if arguments.only else PARTS
+    began, load_before = time.monotonic(), os.getloadavg()[0]
+
+    results, ratios = Results(), []
+    contenders: list[Contender] = [Service()]
+    if parts != ("grpc",):
+        contenders += prepared(PEERS, results)
+    if "grpc" in parts:
+        ratios = echo_ratio.measure(
+            rounds=effort.rounds, requests=QUICK_GRPC_REQUESTS if arguments.quick else GRPC_REQUESTS
+        )
+        print(*ratios, sep="\n", flush=True)
+    with RedisServer() as redis:
+        redis_version = _first_line([redis.executable, "--version"])
+        if "worker" in parts:
+            measure_work(contenders, redis, effort, results)
+        if "pickup" in parts:
+            measure_pick_ups(contenders, redis, effort, results)
+
+    now = datetime.now(UTC)
+    conditions = Conditions(
+        date=f"{now:%Y-%m-%d}",
+        command=shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
+        commit=_first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),
+        machine=_machine(),
+        redis=redis_version,
+        load_generator=generator(),
+        rounds=effort.rounds,
+        minutes=(time.monotonic() - began) / 60,
+        load_before=load_before,
+        load_after=os.getloadavg()[0],
+        contenders={contender.name: contender.description for contender in contenders},
+    )
+    rows = rows_of(results, ratios)
+    if arguments.quick:
+        print("\n" + markdown(conditions, rows, results))
+        return 0
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    page = arguments.out / f"{conditions.date}.md"
+    plot = ""
+    if results.work or results.pick_ups:
+        try:
+            draw(results, page.with_suffix(".svg"))
+            plot = page.with_suffix(".svg").name
+        except NotInstalled as error:
+            results.missing["the plot"] = str(error)
+    text = markdown(conditions, rows, results, plot=plot)
+    page.write_text(text)
+    print(f"\n{text}\nkept in {page}")
+    return 0
+
+
+def _full(rounds: int) -> Effort:
+    return Effort(rounds=rounds, work_s=FULL_WORK_S, pick_up_samples=FULL_SAMPLES, pick_up_s=FULL_PICK_UP_S)
+
+
+def _machine() -> str:
+    model = ""
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        model = f" of {names[0]}" if names else ""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "redis", "aiohttp", "pillow"))
+    return (
+        f"{os.cpu_count()} cores{model}; {platform.system()}, Python {platform.python_version()}, {packages}"
+    )
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # a machine without git
+        return "unknown"
+    return (done.stdout.splitlines() or ["unknown"])[0]
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The arithmetic: spreads over rounds, ratios within rounds, verdicts on medians."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One figure, once per round."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("a spread needs a value")
+
+    @property
+    def least(self) -> float:
+        """The smallest."""
+        return min(self.values)
+
+    @property
+    def median(self) -> float:
+        """The median."""
+        return statistics.median(self.values)
+
+    @property
+    def most(self) -> float:
+        """The largest."""
+        return max(self.values)
+
+
+class Better(Enum):
+    """Which of two figures is the better one."""
+
+    MORE = "more"
+    LESS = "less"
+
+    def best(self, medians: Mapping[str, float]) -> str:
+        """The name with the best of the figures."""
+        return (max if self is Better.MORE else min)(medians, key=medians.__getitem__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure of ours, what it is held against, and the verdict."""
+
+    what: str
+    unit: str
+    ours: Spread
+    other: str
+    """Whom it is compared with; empty where it stands for itself."""
+    theirs: Spread | None
+    compared: Spread | None
+    """Per round: ours divided by theirs, or where `difference` ours less theirs."""
+    difference: bool
+    target: str
+    met: bool
+
+    @property
+    def verdict(self) -> str:
+        """The word for it."""
+        return "met" if self.met else "MISSED"
+
+
+def ratio_row(
+    what: str,
+    unit: str,
+    ours: Sequence[float],
+    peers: Mapping[str, Sequence[float]],
+    *,
+    better: Better,
+    target: float,
+) -> Row:
+    """Ours against the peer with the best median: one ratio per round, the verdict on their median.
+
+    ValueError without peers, and where a peer has not as many rounds as ours.
+    """
+    best, theirs = _best(peers, better)
+    ratios = Spread(tuple(mine / other for mine, other in zip(ours, theirs, strict=True)))
+    return Row(
+        what=what,
+        unit=unit,
+        ours=Spread(tuple(ours)),
+        other=best,
+        theirs=Spread(tuple(theirs)),
+        compared=ratios,
+        difference=False,
+        target=f"{'≥' if better is Better.MORE else '≤'} {target:g} ×",
+        met=ratios.median >= target if better is Better.MORE else ratios.median <= target,
+    )
+
+
+def not_behind_row(what: str, unit: str, ours: Sequence[float], peers: Mapping[str, Sequence[float]]) -> Row:
+    """Ours less the best peer, of figures that may be negative and where less is better; met at 0 or below.
+
+    ValueError as for `ratio_row`.
+    """
+    best, theirs = _best(peers, Better.LESS)
+    differences = Spread(tuple(mine - other for mine, other in zip(ours, theirs, strict=True)))
+    return Row(
+        what=what,
+        unit=unit,
+        ours=Spread(tuple(ours)),
+        other=best,
+        theirs=Spread(tuple(theirs)),
+        compared=differences,
+        difference=True,
+        target="not behind",
+        met=differences.median <= 0,
+    )
+
+
+def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float) -> Row:
+    """Ours against a bound; the verdict on the median."""
+    spread = Spread(tuple(ours))
+    return Row(
+        what=what,
+        unit=unit,
+        ours=spread,
+        other="",
+        theirs=None,
+        compared=None,
+        difference=False,
+        target=f"≤ {most:g} {unit}",
+        met=spread.median <= most,
+    )
+
+
+def _best(peers: Mapping[str, Sequence[float]], better: Better) -> tuple[str, Sequence[float]]:
+    if not peers:
+        raise ValueError("nobody to compare with")
+    best = better.best({name: statistics.median(values) for name, values in peers.items()})
+    return best, peers[best]

@@ -1,0 +1,78 @@
+"""The figures of a run as an image, drawn by matplotlib in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from benchmarks.comparison import Spread
+from benchmarks.environments import ROOT, NotInstalled, python_of
+from benchmarks.rounds import Results
+from benchmarks.service import Service
+
+DRAW_TIMEOUT_S = 120.0
+
+
+class Bar(TypedDict):
+    """One contender's figure."""
+
+    name: str
+    least: float
+    median: float
+    most: float
+    ours: bool
+
+
+class Panel(TypedDict):
+    """One figure of all contenders."""
+
+    title: str
+    bars: list[Bar]
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write the image. Raises NotInstalled when it cannot be drawn here."""
+    panels = list(_panels(results))
+    done = subprocess.run(
+        [str(python_of("plot")), "-m", "benchmarks.plot_svg", str(path)],
+        input=json.dumps(panels),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DRAW_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise NotInstalled((done.stderr.strip().splitlines() or ["matplotlib said nothing"])[-1])
+
+
+def _panels(results: Results) -> Iterator[Panel]:
+    for concurrency, work in results.work.items():
+        rates = {name: [one.tasks_per_s for one in rounds] for name, rounds in work.items()}
+        costs = {name: [one.cpu_ms_per_task for one in rounds] for name, rounds in work.items()}
+        yield _panel(f"tasks/s, {concurrency} at once (more is better)", rates)
+        yield _panel(f"CPU ms per task, {concurrency} at once (less is better)", costs)
+    if results.pick_ups:
+        p50 = {name: [one.p50_ms for one in rounds] for name, rounds in results.pick_ups.items()}
+        p99 = {name: [one.p99_ms for one in rounds] for name, rounds in results.pick_ups.items()}
+        yield _panel("pick-up p50, ms (less is better)", p50)
+        yield _panel("pick-up p99, ms (less is better)", p99)
+
+
+def _panel(title: str, figures: Mapping[str, Sequence[float]]) -> Panel:
+    bars: list[Bar] = []
+    for name, values in figures.items():
+        spread = Spread(tuple(values))
+        bars.append(
+            {
+                "name": name,
+                "least": spread.least,
+                "median": spread.median,
+                "most": spread.most,
+                "ours": name == Service.name,
+            }
+        )
+    return {"title": title, "bars": bars}

@@ -1,0 +1,144 @@
+"""The report: verdicts first, then every contender, then how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.comparison import Row, Spread
+from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
+from benchmarks.worker_round import PickUp, Work
+
+FEWEST_ROUNDS = 5
+"""With fewer than these a run is a trial and says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """How the figures came about."""
+
+    date: str
+    command: str
+    commit: str
+    machine: str
+    redis: str
+    load_generator: str
+    rounds: int
+    minutes: float
+    load_before: float
+    load_after: float
+    contenders: Mapping[str, str]
+    """Descriptions by name."""
+
+
+def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, plot: str = "") -> str:
+    """The whole report as a page. `plot` is the name of an image beside it."""
+    lines = [
+        f"# Benchmark, {conditions.date}",
+        "",
+        f"`{conditions.command}` at {conditions.commit}: {conditions.rounds} rounds, contenders in turn, "
+        f"{conditions.minutes:.0f} minutes.",
+        f"{conditions.machine}; {conditions.redis}; gRPC load by {conditions.load_generator}.",
+        f"Load average {conditions.load_before:.1f} before and {conditions.load_after:.1f} after.",
+    ]
+    if conditions.rounds < FEWEST_ROUNDS:
+        lines += ["", f"**A trial: fewer than {FEWEST_ROUNDS} rounds.**"]
+    lines += ["", *verdicts(rows)]
+    if plot:
+        lines += ["", f"![every contender]({plot})"]
+    for concurrency, work in results.work.items():
+        lines += ["", f"## Worker, {concurrency} at once", "", *_work_table(work)]
+    if results.pick_ups:
+        lines += ["", f"## Pick-up, {PICK_UP_CONCURRENCY} slots, idle queue", "", *_pick_up_table(results)]
+    if results.missing:
+        lines += ["", "## Not measured", ""]
+        lines += [f"- {name}: not measured: {why}" for name, why in results.missing.items()]
+    return "\n".join([*lines, "", *_how(conditions)]) + "\n"
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """The table of targets."""
+    return _table(
+        ("what", "unit", "ours", "against", "theirs", "ratio, or difference", "target", "verdict"),
+        [
+            (
+                row.what,
+                row.unit,
+                _spread(row.ours),
+                row.other or "-",
+                _spread(row.theirs) if row.theirs else "-",
+                _compared(row),
+                row.target,
+                row.verdict if row.met else f"**{row.verdict}**",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _compared(row: Row) -> str:
+    if row.compared is None:
+        return "-"
+    return f"{_spread(row.compared)} {row.unit if row.difference else '×'}"
+
+
+def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
+    return _table(
+        ("contender", "tasks/s", "CPU per task, ms"),
+        [
+            (
+                name,
+                _spread(Spread(tuple(one.tasks_per_s for one in rounds))),
+                _spread(Spread(tuple(one.cpu_ms_per_task for one in rounds))),
+            )
+            for name, rounds in work.items()
+        ],
+    )
+
+
+def _pick_up_table(results: Results) -> list[str]:
+    def cells(name: str, rounds: Sequence[PickUp]) -> tuple[str, ...]:
+        p50, p99 = [one.p50_ms for one in rounds], [one.p99_ms for one in rounds]
+        return name, _spread(Spread(tuple(p50))), _spread(Spread(tuple(p99)))
+
+    return _table(
+        ("contender", "p50, ms", "p99, ms"),
+        [cells(name, rounds) for name, rounds in results.pick_ups.items()],
+    )
+
+
+def _how(conditions: Conditions) -> list[str]:
+    return [
+        "## How",
+        "",
+        "Figures are min / **median** / max over the rounds. A ratio is taken within each round, against the",
+        "contender with the best median; the verdict is on the median.",
+        "",
+        "- Worker: the queue is filled while no worker runs. The rate counts from when the slots are full to",
+        "  the last task's entry; CPU is user and system time of the worker's processes meanwhile, over the",
+        "  tasks entered meanwhile. Peers' tasks only note their moment; ours are recorded in a store and",
+        "  leave a picture each.",
+        "- Pick-up: one task at a time, from its submit's return to its entry. Below zero: a worker was",
+        "  there before the submit had returned. Our submit is a gRPC call that writes the store first.",
+        "- All use the same Redis over its Unix socket, without persistence, emptied before each round.",
+        "",
+        *(f"- {name}: {description}" for name, description in conditions.contenders.items()),
+    ]
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    return [_line(head), "|" + "---|" * len(head), *(_line(line) for line in lines)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _spread(spread: Spread) -> str:
+    return f"{_figure(spread.least)} / **{_figure(spread.median)}** / {_figure(spread.most)}"
+
+
+def _figure(value: float) -> str:
+    """Three digits that count, and no more than two decimals."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"

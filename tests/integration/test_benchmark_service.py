@@ -1,0 +1,34 @@
+"""The service as the benchmark runs it does the work that is measured: real API, worker, store and Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.contender import MeasureFailed
+from benchmarks.service import Service
+from benchmarks.stamps import count
+from benchmarks.worker_round import pick_up_round, work_round
+from tests.redis_server import RedisServer
+
+
+def test_a_worker_round_ends_with_every_task_completed() -> None:
+    with RedisServer() as redis:
+        work = work_round(Service(), redis, tasks=40, concurrency=10)
+    assert work.tasks_per_s > 0
+    assert work.cpu_ms_per_task > 0
+
+
+def test_a_pick_up_round_meets_a_worker_that_waits() -> None:
+    with RedisServer() as redis:
+        pick_up = pick_up_round(Service(), redis, samples=5, seconds=60, concurrency=10)
+    assert pick_up.p50_ms <= pick_up.p99_ms
+
+
+def test_tasks_that_nobody_did_are_not_taken_for_done(tmp_path: Path) -> None:
+    with RedisServer() as redis, Service().deployed(redis) as deployment:
+        deployment.enqueue(12)
+        with pytest.raises(MeasureFailed, match="12 tasks should be COMPLETED"):
+            deployment.check(12)
+        assert count(tmp_path / "stamps") == 0

@@ -1,0 +1,56 @@
+"""What cannot be installed is told in one line, and the others go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environments
+from benchmarks.environments import NotInstalled, python_of, versions_of
+from benchmarks.peer import PEERS, Peer
+from benchmarks.rounds import Results, prepared
+from benchmarks.service import Service
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Environments are made below this directory, from the requirements in it."""
+    monkeypatch.setattr(environments, "PLACE", tmp_path)
+    monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
+    return tmp_path
+
+
+def test_an_environment_is_made_once_and_again_when_its_requirements_change(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty.txt").write_text("# nothing\n")
+    python = python_of("empty")
+    assert python.is_file()
+    assert "installing into" in capsys.readouterr().out
+    assert python_of("empty") == python
+    assert capsys.readouterr().out == ""
+    (place / "empty.txt").write_text("# still nothing\n")
+    python_of("empty")
+    assert "installing into" in capsys.readouterr().out
+
+
+def test_a_library_that_cannot_be_installed_takes_no_part(place: Path) -> None:
+    library = PEERS[0]
+    (place / f"{library.environment}.txt").write_text(f"{library.environment} @ file://{place}/missing.whl\n")
+    results = Results()
+    assert [contender.name for contender in prepared([Service(), library], results)] == [Service.name]
+    assert "missing.whl" in results.missing[library.name]
+    with pytest.raises(NotInstalled):
+        python_of(library.environment)
+
+
+@pytest.mark.parametrize("library", PEERS, ids=lambda library: library.name)
+def test_every_library_says_which_versions_it_is(library: Peer) -> None:
+    assert all(f"{package} " in library.description for package in (*library.packages, "redis"))
+
+
+@pytest.mark.parametrize("name", ["plot", *sorted({peer.environment for peer in PEERS})])
+def test_every_version_is_pinned(name: str) -> None:
+    lines = (environments.REQUIREMENTS / f"{name}.txt").read_text().split()
+    assert len(versions_of(name)) == len(lines) > 0

@@ -1,0 +1,111 @@
+"""The benchmark's report: every target with its verdict, what is missing, and that a trial is one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
+from benchmarks.report import Conditions, markdown
+from benchmarks.rounds import Results
+from benchmarks.service import Service
+from benchmarks.targets import rows_of
+from benchmarks.worker_round import PickUp, Work
+
+OURS, PEER, OTHER = Service.name, "a peer", "another"
+CONDITIONS = Conditions(
+    date="2026-01-02",
+    command="python -m benchmarks",
+    commit="abc1234",
+    machine="2 cores",
+    redis="Redis server v=7",
+    load_generator="h2load",
+    rounds=5,
+    minutes=12.3,
+    load_before=0.1,
+    load_after=1.9,
+    contenders={OURS: "what it is", PEER: "what that is"},
+)
+
+
+def rounds_of(rate: float, cost: float) -> list[Work]:
+    return [Work(tasks_per_s=rate * factor, cpu_ms_per_task=cost) for factor in (1.0, 0.9, 1.1, 1.0, 1.0)]
+
+
+@pytest.fixture
+def results() -> Results:
+    return Results(
+        work={
+            10: {
+                OURS: rounds_of(2500, 0.4),
+                PEER: rounds_of(1000, 0.5),
+                OTHER: rounds_of(800, 0.3),
+            }
+        },
+        pick_ups={
+            OURS: [PickUp(p50_ms=1.5, p99_ms=21.0)] * 5,
+            PEER: [PickUp(p50_ms=2.0, p99_ms=3.0)] * 5,
+        },
+        missing={"a third, pick-up": "it was not to be had"},
+    )
+
+
+RATIOS = [
+    Ratio(method=GET_TASK, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
+    Ratio(method=SUBMIT, service_rates=(490.0,) * 5, echo_rates=(1000.0,) * 5),
+]
+
+
+def test_every_target_has_its_verdict(results: Results) -> None:
+    verdicts = {row.what: (row.other, row.verdict) for row in rows_of(results, RATIOS)}
+    assert verdicts == {
+        "GetTask, SQLite store": ("bare gRPC echo", "met"),
+        "GenerateImageAsync, SQLite store": ("bare gRPC echo", "MISSED"),
+        "worker throughput, 10 at once": (PEER, "met"),
+        "worker CPU per task, 10 at once": (OTHER, "MISSED"),
+        "pick-up, p50": ("", "met"),
+        "pick-up, p99": ("", "MISSED"),
+        "pick-up, p50 beside peers": (PEER, "met"),
+        "pick-up, p99 beside peers": (PEER, "MISSED"),
+    }
+
+
+def test_the_page_shows_rows_contenders_and_what_is_missing(results: Results) -> None:
+    page = markdown(CONDITIONS, rows_of(results, RATIOS), results, plot="plot.svg")
+    assert (
+        "| worker throughput, 10 at once | tasks/s | 2,250 / **2,500** / 2,750 | a peer "
+        "| 900 / **1,000** / 1,100 | 2.50 / **2.50** / 2.50 × | ≥ 2 × | met |"
+    ) in page
+    assert "| pick-up, p50 beside peers | ms |" in page
+    assert "| -0.50 / **-0.50** / -0.50 ms | not behind | met |" in page
+    assert "| **MISSED** |" in page
+    assert "| another | 720 / **800** / 880 | 0.30 / **0.30** / 0.30 |" in page
+    assert "- a third, pick-up: not measured: it was not to be had" in page
+    assert "`python -m benchmarks` at abc1234: 5 rounds" in page
+    assert "- a peer: what that is" in page
+    assert "![every contender](plot.svg)" in page
+    assert "A trial" not in page
+
+
+def test_each_line_of_a_table_has_the_columns_of_its_head(results: Results) -> None:
+    page = markdown(CONDITIONS, rows_of(results, RATIOS), results)
+    for table in page.split("\n\n"):
+        if table.startswith("|"):
+            assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_too_few_rounds_are_called_a_trial(results: Results) -> None:
+    page = markdown(replace(CONDITIONS, rounds=4), rows_of(results, RATIOS), results)
+    assert "**A trial: fewer than 5 rounds.**" in page
+
+
+def test_without_peers_ours_is_still_shown_and_held_to_its_bounds(results: Results) -> None:
+    alone = Results(work={10: {OURS: results.work[10][OURS]}}, pick_ups={OURS: results.pick_ups[OURS]})
+    rows = rows_of(alone, [])
+    assert [row.what for row in rows] == ["pick-up, p50", "pick-up, p99"]
+    assert f"| {OURS} | 2,250 / **2,500** / 2,750 |" in markdown(CONDITIONS, rows, alone)
+
+
+def test_what_was_not_measured_has_no_rows() -> None:
+    assert rows_of(Results(), []) == []

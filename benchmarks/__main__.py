@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     effort = QUICK if arguments.quick else _full(arguments.rounds)
     parts = (arguments.only,) if arguments.only else PARTS
     began, load_before = time.monotonic(), os.getloadavg()[0]
+    commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
 
     results, ratios = Results(), []
     contenders: list[Contender] = [Service()]
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     conditions = Conditions(
         date=f"{now:%Y-%m-%d}",
         command=shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
-        commit=_first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),
+        commit=commit,
         machine=_machine(),
         redis=redis_version,
         load_generator=generator(),
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n" + markdown(conditions, rows, results))
         return 0
     arguments.out.mkdir(parents=True, exist_ok=True)
-    page = arguments.out / f"{conditions.date}.md"
+    part = f"-{arguments.only}" if arguments.only else ""
+    page = arguments.out / f"{conditions.date}{part}.md"
     plot = ""
     if results.work or results.pick_ups:
         try:

@@ -36,15 +36,18 @@ class Panel(TypedDict):
 def draw(results: Results, path: Path) -> None:
     """Write the image. Raises NotInstalled when it cannot be drawn here."""
     panels = list(_panels(results))
-    done = subprocess.run(
-        [str(python_of("plot")), "-m", "benchmarks.plot_svg", str(path)],
-        input=json.dumps(panels),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=DRAW_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(python_of("plot")), "-m", "benchmarks.plot_svg", str(path)],
+            input=json.dumps(panels),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DRAW_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"it was not drawn within {DRAW_TIMEOUT_S:g} s") from None
     if done.returncode:
         raise NotInstalled((done.stderr.strip().splitlines() or ["matplotlib said nothing"])[-1])
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -85,9 +85,14 @@ class ServiceProcess:
                 pass_fds=(write_fd,),
             )
         os.close(write_fd)
-        with os.fdopen(read_fd) as ready:
-            readable, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
-            return process, ready.readline() if readable else ""
+        try:
+            with os.fdopen(read_fd) as ready:
+                readable, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
+                return process, ready.readline() if readable else ""
+        except BaseException:  # nobody knows of it yet
+            process.kill()
+            process.wait()
+            raise
 
     @property
     def pid(self) -> int:
@@ -207,9 +212,10 @@ class Stack:
             return unended.fetchone() is None
 
     def close(self) -> None:
-        """Kill what still runs."""
-        for process in self._processes:
-            process.kill()
+        """Kill what still runs, all of it, and raise what went wrong with that."""
+        with ExitStack() as ending:
+            for process in self._processes:
+                ending.callback(process.kill)
 
 
 @contextmanager
@@ -223,8 +229,10 @@ def running_stack(*, store_url: str = "", **settings: str) -> Iterator[Stack]:
             yield stack
             stack.leaves_nothing()
         finally:
-            stack.close()
-            shutil.rmtree(directory, ignore_errors=True)
+            try:
+                stack.close()
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""arq, polling often: by default it looks twice a second and takes 100 jobs at most each time."""
+"""arq, polling often: by default it looks twice a second; and quiet, as the others are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ async def nothing(context: dict[str, Any]) -> None:
 
 
 POLL_DELAY_S = 0.01
+QUIET = {"version": 1, "disable_existing_loggers": False, "loggers": {"arq": {"level": "WARNING"}}}
 
 
 class WorkerSettings:
@@ -53,4 +54,5 @@ def submitter() -> ArqSubmitter:
 
 def worker_command() -> list[str]:
     """arq's own command."""
-    return ["-m", "arq", f"{__name__}.{WorkerSettings.__name__}"]
+    settings = f"{__name__}.{WorkerSettings.__name__}"
+    return ["-m", "arq", settings, "--custom-log-dict", f"{__name__}.QUIET"]

@@ -16,6 +16,8 @@ from server.ports import Entry, QueueUnavailable, SubmitQueue
 
 KEEP = 100_000
 BATCH = 500
+PAUSE_S = 0.01
+"""Between two offers: under load many tasks travel in one, and after a pause a task goes at once."""
 RETRY_S = 1.0
 DEPTH_EVERY_S = 1.0
 
@@ -70,6 +72,7 @@ class Line:
             try:
                 while self._kept:
                     await self._offer()
+                    await asyncio.sleep(PAUSE_S)
             except QueueUnavailable as error:
                 self._log.warning(
                     "Redis is away; accepted tasks are kept", kept=len(self._kept), error=str(error)

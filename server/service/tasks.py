@@ -240,8 +240,8 @@ class TaskService:
         loop = asyncio.get_running_loop()
         stirred = loop.time()
         deadline = stirred + timeout_s
-        with self._waits.subscribe(task.id) as changed:
-            changed.set()  # it may have changed between its reading and the subscription
+        with self._waits.subscribe(task.id) as wait:
+            wait.changed.set()  # it may have changed between its reading and the subscription
             yield task
             while not task.state.terminal and (left := deadline - loop.time()) > 0:
                 if self._waits.ended:
@@ -256,17 +256,18 @@ class TaskService:
                     pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)
                 try:
                     async with asyncio.timeout(pause):
-                        await changed.wait()
+                        await wait.changed.wait()
                 except TimeoutError:
                     pass
                 if (left := deadline - loop.time()) <= 0:
                     break  # a reading would hold up the answer, which has to reach the caller in time
-                changed.clear()
+                wait.changed.clear()
                 seen = await self._seen(task, within_s=left)
                 if seen is None:
                     await asyncio.sleep(min(AWAY_PAUSE_S, max(0.0, deadline - loop.time())))
-                    changed.set()
+                    wait.changed.set()
                 before, task = task, seen or task
+                wait.revision = task.revision
                 if task.revision != before.revision:
                     if _outcomes(task) != _outcomes(before):
                         stirred = loop.time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,6 +20,16 @@ POLL_WITHOUT_EVENTS_S = 2.0
 POLL_BATCH = 500
 
 
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One call that waits for a task to change."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever the task may have changed."""
+    revision: int = 0
+    """The task's as the call has last seen it."""
+
+
 class Waits:
     """All waits of this process. One event connection and one poller serve every one of them."""
 
@@ -26,31 +37,31 @@ class Waits:
         self._store = store
         self._events = events
         self._metrics = metrics
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[Wait]] = {}
         self.ended = False
         """Set when the process' grace is over: every wait ends now."""
         self._log = structlog.get_logger(__name__)
 
     @contextmanager
-    def subscribe(self, task_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the task may have changed. Subscribe first, then read, then wait."""
-        changed = asyncio.Event()
-        self._waiting.setdefault(task_id, set()).add(changed)
+    def subscribe(self, task_id: str) -> Iterator[Wait]:
+        """A wait for the task. Subscribe first, then read, tell the revision, then wait."""
+        wait = Wait()
+        self._waiting.setdefault(task_id, set()).add(wait)
         self._metrics.waiting_calls.inc()
         try:
-            yield changed
+            yield wait
         finally:
             self._metrics.waiting_calls.dec()
-            waiters = self._waiting[task_id]
-            waiters.discard(changed)
-            if not waiters:
+            waits = self._waiting[task_id]
+            waits.discard(wait)
+            if not waits:
                 del self._waiting[task_id]
 
     def wake(self, task_ids: Sequence[str]) -> None:
         """Tell those who wait for these tasks to look again."""
         for task_id in task_ids:
-            for changed in self._waiting.get(task_id, ()):
-                changed.set()
+            for wait in self._waiting.get(task_id, ()):
+                wait.changed.set()
 
     def end(self) -> None:
         """End every wait: the process' grace is over."""
@@ -64,20 +75,25 @@ class Waits:
             group.create_task(self._poll(), name="wait-poller")
 
     async def _poll(self) -> None:
-        revisions: dict[str, int] = {}
         heard_since = self._events.connections
         while True:
             await self._until_due(heard_since)
             heard_since = self._events.connections
             ids = list(self._waiting)
-            revisions = {i: r for i, r in revisions.items() if i in self._waiting}
             try:
                 for start in range(0, len(ids), POLL_BATCH):
-                    found = await self._store.revisions(ids[start : start + POLL_BATCH])
-                    self.wake([i for i, revision in found.items() if revisions.get(i) != revision])
-                    revisions.update(found)
+                    for task_id, revision in (
+                        await self._store.revisions(ids[start : start + POLL_BATCH])
+                    ).items():
+                        self._wake_behind(task_id, revision)
             except StoreUnavailable as error:
                 self._log.warning("the store does not answer the poll of waiting calls", error=str(error))
+
+    def _wake_behind(self, task_id: str, revision: int) -> None:
+        """Tell those who have not seen this revision: to look again costs a reading each, of thousands."""
+        for wait in self._waiting.get(task_id, ()):
+            if wait.revision != revision:
+                wait.changed.set()
 
     async def _until_due(self, heard_since: int) -> None:
         """The pause before a poll; cut short by a connection newer than the last poll."""

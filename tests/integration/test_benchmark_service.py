@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from benchmarks.contender import MeasureFailed
 from benchmarks.service import Service
-from benchmarks.stamps import count
 from benchmarks.worker_round import pick_up_round, work_round
 from tests.redis_server import RedisServer
 
@@ -23,12 +20,11 @@ def test_a_worker_round_ends_with_every_task_completed() -> None:
 def test_a_pick_up_round_meets_a_worker_that_waits() -> None:
     with RedisServer() as redis:
         pick_up = pick_up_round(Service(), redis, samples=5, seconds=60, concurrency=10)
-    assert pick_up.p50_ms <= pick_up.p99_ms
+    assert abs(pick_up.p50_ms) < 500, "it is woken, and does not only look again"
 
 
-def test_tasks_that_nobody_did_are_not_taken_for_done(tmp_path: Path) -> None:
+def test_tasks_that_nobody_did_are_not_taken_for_done() -> None:
     with RedisServer() as redis, Service().deployed(redis) as deployment:
         deployment.enqueue(12)
         with pytest.raises(MeasureFailed, match="12 tasks should be COMPLETED"):
             deployment.check(12)
-        assert count(tmp_path / "stamps") == 0

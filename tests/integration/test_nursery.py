@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -30,12 +31,35 @@ def test_a_process_that_cannot_start_says_why() -> None:
         stack.start("worker", WORKER_CONCURRENCY="0")
 
 
-def test_all_end_with_the_nursery(tmp_path: Path) -> None:
+def test_all_end_with_the_nursery(tmp_path: Path, redis_url: str) -> None:
     nursery = Nursery()
-    # It has not been told to go on, so nothing but the end of the nursery can end it.
-    child = nursery.start("api", directory=tmp_path, environment={}, out=tmp_path / "api.log")
-    child.send_signal(signal.SIGSTOP)
+    settings = {
+        "GRPC_PORT": "0",
+        "HTTP_PORT": "0",
+        "STORE_URL": f"sqlite://{tmp_path}/tasks.db",
+        "REDIS_URL": redis_url,
+    }
+    child = nursery.start("api", directory=tmp_path, environment=settings, out=tmp_path / "api.log")
+    assert json.loads(child.ready(30))["grpc_port"]
     handle = os.pidfd_open(child.pid)
+    assert not select.select([handle], [], [], 0)[0], "it runs"
     nursery.close()
     assert select.select([handle], [], [], 10)[0]
     os.close(handle)
+
+
+def test_a_start_that_is_interrupted_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit strikes before the nursery has answered: the answer is not taken for the next start's."""
+    with Nursery() as nursery:
+
+        def struck() -> str:
+            raise TimeoutError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nursery, "_answer", struck)
+            with pytest.raises(TimeoutError):
+                nursery.start("api", directory=tmp_path, environment={}, out=tmp_path / "lost.log")
+        child = nursery.start("api", directory=tmp_path, environment={}, out=tmp_path / "api.log")
+        assert child.wait(30) == 2, "without settings"
+        assert "STORE_URL" in (tmp_path / "api.log").read_text()
+        assert not (tmp_path / "lost.log").read_text(), "it never went on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -20,8 +21,9 @@ from typing import Literal, Self
 class Child:
     """One process from a nursery. Its signals never reach another one that got its id afterwards."""
 
-    def __init__(self, pid: int, nursery: Nursery, gate: Path) -> None:
+    def __init__(self, pid: int, number: int, nursery: Nursery, gate: Path) -> None:
         self.pid = pid
+        self._number = number
         self._nursery = nursery
         self._handle = os.pidfd_open(pid)
         # It waits until somebody reads from its gate: it must not end while there is no handle of it.
@@ -29,8 +31,8 @@ class Child:
 
     def ready(self, timeout_s: float) -> str:
         """What it says when it is ready; nothing when it ended instead, or takes longer than this."""
-        said = select.select([self._gate], [], [], timeout_s)[0] and os.read(self._gate, 4096)
-        return said.decode() if said else ""
+        readable = select.select([self._gate, self._handle], [], [], timeout_s)[0]
+        return os.read(self._gate, 4096).decode() if self._gate in readable else ""
 
     def poll(self) -> int | None:
         """The exit code; None while it runs. A signal that ended it counts below zero."""
@@ -41,7 +43,8 @@ class Child:
     def send_signal(self, number: int) -> None:
         """Send it a signal; nothing when it is gone."""
         if self.poll() is None:
-            signal.pidfd_send_signal(self._handle, number)
+            with contextlib.suppress(ProcessLookupError):  # gone since
+                signal.pidfd_send_signal(self._handle, number)
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -58,11 +61,11 @@ class Child:
         return self._ended()
 
     def _ended(self) -> int:
-        if self._handle >= 0:
-            os.close(self._handle)
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
             os.close(self._gate)
-            self._handle = -1
-        return self._nursery.exit_code(self.pid)
+        return self._nursery.exit_code(self._number)
 
 
 class Nursery:
@@ -75,6 +78,7 @@ class Nursery:
         self._program = program
         self._started = 0
         self._exit_codes: dict[int, int] = {}
+        """By the number of the start: ids of processes come again."""
         self._turn = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.nursery", program],
@@ -105,6 +109,7 @@ class Nursery:
             gate = out.with_name(f"gate-{os.getpid()}-{self._started}")
             os.mkfifo(gate)
             order = {
+                "number": self._started,
                 "arguments": arguments,
                 "says_when_ready": self._program == "server",
                 "directory": str(directory),
@@ -115,21 +120,27 @@ class Nursery:
             }
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(order) + "\n")
-            while not (answer := self._answer()).startswith("started "):
-                self._note(answer)
-            return Child(int(answer.split()[1]), self, gate)
+            while (pid := self._note(self._answer(), awaited=self._started)) is None:
+                pass
+            return Child(pid, self._started, self, gate)
 
-    def exit_code(self, pid: int) -> int:
-        """Of a child that has ended."""
+    def exit_code(self, number: int) -> int:
+        """Of the start of this number, whose process has ended."""
         with self._turn:
-            while pid not in self._exit_codes:
+            while number not in self._exit_codes:
                 self._note(self._answer())
-            return self._exit_codes[pid]
+            return self._exit_codes[number]
 
-    def _note(self, answer: str) -> None:
-        word, pid, code = answer.split()
-        assert word == "ended"
-        self._exit_codes[int(pid)] = int(code)
+    def _note(self, answer: str, *, awaited: int = 0) -> int | None:
+        """Take in an answer; the id of the awaited start's process when it tells that."""
+        word, number, value = answer.split()
+        if word == "ended":
+            self._exit_codes[int(number)] = int(value)
+        elif int(number) == awaited:
+            return int(value)
+        else:  # of a start that was interrupted: nobody knows of its process, which waits at its gate
+            os.kill(int(value), signal.SIGKILL)
+        return None
 
     def _answer(self) -> str:
         assert self._process.stdout is not None

@@ -1,8 +1,8 @@
 """Forks processes of one program with everything imported already. `tests.nursery` runs it with its name.
 
-One order per line on its input; on its output `started PID` for each, and `ended PID CODE` for each that has
-ended. A child is the program but for the interpreter's start. All of them end when this process does, and it
-ends with its input.
+One order per line on its input, with a number; on its output `started NUMBER PID` for each, and `ended NUMBER
+CODE` for each that has ended. A child is the program but for the interpreter's start. All of them end when
+this process does, and it ends with its input.
 """
 
 from __future__ import annotations
@@ -47,17 +47,19 @@ def main(program: str) -> None:
     mine = os.getpid()
     print("ready", flush=True)
     pending = b""
+    numbers: dict[int, int] = {}
     while True:
         readable, _, _ = select.select([0, noticed], [], [])
         if noticed in readable:
             os.read(noticed, 4096)
-            _bury()
+            _reap(numbers)
         if 0 in readable:
             read = os.read(0, 65536)
             if not read:
                 return
             *lines, pending = (pending + read).split(b"\n")
             for line in lines:
+                order = json.loads(line)
                 child = os.fork()
                 if child == 0:
                     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -65,12 +67,13 @@ def main(program: str) -> None:
                         os._exit(1)
                     os.close(noticed)
                     os.close(notice)
-                    _become(run, json.loads(line))
-                print(f"started {child}", flush=True)
+                    _become(run, order)
+                numbers[child] = order["number"]
+                print(f"started {order['number']} {child}", flush=True)
 
 
-def _bury() -> None:
-    """Tell who has ended."""
+def _reap(numbers: dict[int, int]) -> None:
+    """Tell who has ended; `numbers` are those of the orders, by process id."""
     while True:
         try:
             child, status = os.waitpid(-1, os.WNOHANG)
@@ -78,7 +81,7 @@ def _bury() -> None:
             return
         if not child:
             return
-        print(f"ended {child} {os.waitstatus_to_exitcode(status)}", flush=True)
+        print(f"ended {numbers.pop(child)} {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
 def _become(run: Main, order: dict[str, Any]) -> NoReturn:

@@ -86,10 +86,10 @@ async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
     def on_ready(listening: Listening) -> None:
         ports = {"grpc_port": listening.grpc_port, "http_port": listening.http_port}
         log.info("listening", **ports)
-        _make_full_collections_rare()
         if ready_fd is not None:
             with os.fdopen(ready_fd, "w") as file:
                 file.write(json.dumps(ports) + "\n")
+        _make_full_collections_rare()
 
     try:
         await (run_api if role == "api" else run_worker)(settings, stop, on_ready)

@@ -61,13 +61,13 @@ def after_failure(
     """
     error, outcome = failure.error, failure.outcome
     delay_ms = failure.retry_after_ms
+    unlikely = failure.bought and failure.unlikely
 
     def freed(write: Write) -> Write:
         return write if outcome is AttemptOutcome.IN_DOUBT else attempt_writes.without_call(write, task)
 
     def again(counts: Counts, failures: int) -> tuple[Write, int]:
-        slow = failure.bought and failure.unlikely
-        ceiling_ms = backoff_ceiling_ms(failures, cap_ms=UNLIKELY_CAP_MS if slow else BACKOFF_CAP_MS)
+        ceiling_ms = backoff_ceiling_ms(failures, cap_ms=UNLIKELY_CAP_MS if unlikely else BACKOFF_CAP_MS)
         wait = delay_ms if delay_ms is not None else int(ceiling_ms * jitter)
         if failure.no_capacity:
             wait = max(wait, LEAST_WAIT_MS)
@@ -76,13 +76,17 @@ def after_failure(
         write = attempt_writes.retry(task, error, now_ms, outcome=outcome, delay_ms=wait, counts=counts)
         return freed(write), wait
 
+    def fetch_again() -> tuple[Write, int]:
+        counts = task.counts
+        fetches = counts.fetches + 1
+        return again(replace(counts, fetches=fetches, unlikely=counts.unlikely + unlikely), fetches)
+
     def over(final: TaskError) -> tuple[Write, int | None]:
         bought = {index for step in purchases.to_fetch(task) for index in step.indexes}
         if failure.bought or not bought:
             return freed(attempt_writes.fail(task, final, now_ms, outcome=outcome)), None
         # What can still be fetched is not given up with what cannot be bought.
-        fetches = task.counts.fetches + 1
-        write, wait = again(replace(task.counts, fetches=fetches), fetches)
+        write, wait = fetch_again()
         lost = {f"failures.{index}": final for index in task.missing_images if index not in bought}
         return replace(write, set={**write.set, **lost}), wait
 
@@ -97,10 +101,7 @@ def after_failure(
     if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
         return again(task.counts, 1)
     if failure.bought and error.retryable:
-        if not purchases.may_fetch_again(task, now_ms, unlikely=failure.unlikely):
-            return over(error)
-        fetches, unlikely = task.counts.fetches + 1, task.counts.unlikely + failure.unlikely
-        return again(replace(task.counts, fetches=fetches, unlikely=unlikely), fetches)
+        return fetch_again() if purchases.may_fetch_again(task, now_ms, unlikely=unlikely) else over(error)
     if error.retryable and task.counts.errors < max_retries:
         errors = task.counts.errors + 1
         return again(replace(task.counts, errors=errors), errors)

@@ -56,12 +56,13 @@ def with_images(write: Write, images: Sequence[StoredImage]) -> Write:
 
 def merged(first: Write, then: Write) -> Write:
     """One write that does what both do, one after the other, under the conditions of `then`."""
-    kept = {path: value for path, value in first.set.items() if not _within(path, then.unset)}
-    unset = tuple(path for path in first.unset if path not in then.set and not _within(path, then.unset))
+    kept = {path: value for path, value in first.set.items() if not within(path, then.unset)}
+    unset = tuple(path for path in first.unset if path not in then.set and not within(path, then.unset))
     return replace(then, set={**kept, **then.set}, unset=(*unset, *then.unset))
 
 
-def _within(path: str, removed: Sequence[str]) -> bool:
+def within(path: str, removed: Sequence[str]) -> bool:
+    """Whether what stands at the path goes with these, as it or something around it is one of them."""
     return any(path == gone or path.startswith(f"{gone}.") for gone in removed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from server.domain import costs
 from server.domain.task import CallState, StoredImage, Task
-from server.domain.writes import Write
+from server.domain.writes import Write, within
 from server.metrics import Metrics
 
 
@@ -18,7 +18,7 @@ def count_calls(metrics: Metrics, task: Task, write: Write) -> None:
         path = f"attempts.{attempt.number}.calls.{number}"
         if not call.paid:
             continue
-        if any(path == gone or path.startswith(f"{gone}.") for gone in write.unset):
+        if within(path, write.unset):
             end = "refused"
         else:
             ended = replace(call, state=CallState(str(write.set.get(f"{path}.state", call.state.value))))

@@ -159,8 +159,7 @@ class Attempt:
             return self._completed()
         error = self._failures[0] if self._failures else nothing_made()
         self._count_failure(error)
-        refused = attempt_writes.fail(made, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
-        return End(write=attempt_writes.without_call(refused, made), outcome=AttemptOutcome.REJECTED)
+        return self._refused(error)
 
     async def _open_call(self, step: Step) -> None:
         """Write the next purchase down."""
@@ -257,9 +256,11 @@ class Attempt:
     def _all_told(self) -> End:
         """Of every image it is known what became of it."""
         made = self._record.made
-        if made.images:
-            return self._completed()
-        error = next(iter(made.failures.values()))
+        return self._completed() if made.images else self._refused(next(iter(made.failures.values())))
+
+    def _refused(self, error: TaskError) -> End:
+        """Nothing was made, and the call that made nothing goes."""
+        made = self._record.made
         write = attempt_writes.fail(made, error, self._tools.now_ms(), outcome=AttemptOutcome.REJECTED)
         write = attempt_writes.without_call(write, made)
         return End(write=self._record.ending(write), outcome=AttemptOutcome.REJECTED)

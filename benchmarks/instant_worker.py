@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import json
-import os
-import signal
+import sys
 from collections.abc import Mapping
+from functools import partial
 
 from PIL import Image
 
 from benchmarks.stamps import StampFile
-from server import logs
-from server.app import Listening, run_worker
+from server.__main__ import begin_logs, serve
+from server.app import run_worker
 from server.domain.catalogue import LOCAL
 from server.providers.contract import Generation, MadeImage, Progress, Provider, Receipt
 from server.settings import Settings, load
@@ -60,40 +59,22 @@ class InstantProvider:
         self._stamps.close()
 
 
-async def _serve(settings: Settings, stamps: StampFile, ready_fd: int) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    def on_ready(listening: Listening) -> None:
-        with os.fdopen(ready_fd, "w") as file:
-            json.dump({"grpc_port": listening.grpc_port, "http_port": listening.http_port}, file)
-            file.write("\n")
-
-    def instant(settings: Settings) -> Mapping[str, Provider]:
-        return {LOCAL: InstantProvider(stamps)}
-
-    await run_worker(settings, stop, on_ready, instant)
-
-
-def main() -> None:
-    """Run until SIGTERM."""
+def main() -> int:
+    """Run until SIGTERM; the exit code is the service's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stamps")
     parser.add_argument("--ready-fd", type=int, required=True)
     arguments = parser.parse_args()
+    stamps = StampFile(arguments.stamps)
+
+    def instant(_: Settings) -> Mapping[str, Provider]:
+        return {LOCAL: InstantProvider(stamps)}
+
     settings = load()
-    logs.configure(
-        level=settings.log_level,
-        form=settings.log_format,
-        directory=settings.log_dir,
-        keep_days=settings.log_keep_days,
-        app=settings.app_name,
-        version=settings.app_version,
-        role="worker",
-    )
-    asyncio.run(_serve(settings, StampFile(arguments.stamps), arguments.ready_fd))
+    begin_logs(settings, "worker")
+    run = partial(run_worker, open_providers=instant)
+    return asyncio.run(serve(run, settings, arguments.ready_fd))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

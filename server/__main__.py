@@ -9,10 +9,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from server import logs
 from server.settings import Settings, SettingsError, load, require
+
+if TYPE_CHECKING:
+    from server.app import Listening, OnReady
+
+Run: TypeAlias = "Callable[[Settings, asyncio.Event, OnReady], Awaitable[None]]"
+"""What a role does: `run_api`, `run_worker`."""
 
 ROLES = {
     "api": "serve gRPC and the side port",
@@ -49,15 +56,7 @@ def _run(role: str, ready_fd: int | None) -> int:
 
         return run_demo()
     settings = load()
-    logs.configure(
-        level=settings.log_level,
-        form=settings.log_format,
-        directory=settings.log_dir,
-        keep_days=settings.log_keep_days,
-        app=settings.app_name,
-        version=settings.app_version,
-        role=role,
-    )
+    begin_logs(settings, role)
     if role == "all":
         from server.embedded import run_all
 
@@ -68,13 +67,28 @@ def _run(role: str, ready_fd: int | None) -> int:
         require(settings, "redis_url")
         return asyncio.run(run_queue_command(role, settings.redis_url))
     require(settings, "store_url", "redis_url")
-    return asyncio.run(_serve(role, settings, ready_fd))
+    from server.app import run_api, run_worker
+
+    return asyncio.run(serve(run_api if role == "api" else run_worker, settings, ready_fd))
 
 
-async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
+def begin_logs(settings: Settings, role: str) -> None:
+    """Log as the settings say, in the name of the role."""
+    logs.configure(
+        level=settings.log_level,
+        form=settings.log_format,
+        directory=settings.log_dir,
+        keep_days=settings.log_keep_days,
+        app=settings.app_name,
+        version=settings.app_version,
+        role=role,
+    )
+
+
+async def serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
+    """Run a process of the service until it is told to stop; returns the exit code, as `main` does."""
     import structlog
 
-    from server.app import Listening, run_api, run_worker
     from server.parts import StartError, StoppedWhileStarting
 
     log = structlog.get_logger("server")
@@ -92,7 +106,7 @@ async def _serve(role: str, settings: Settings, ready_fd: int | None) -> int:
         _make_full_collections_rare()
 
     try:
-        await (run_api if role == "api" else run_worker)(settings, stop, on_ready)
+        await run(settings, stop, on_ready)
     except StartError as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 2

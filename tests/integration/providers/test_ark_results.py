@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.integration.providers.ark_calls import (
     ended,
     order,
 )
+from tests.integration.providers.web_server import answering
 from tests.upstreams import ArkUpstream, Fewer, LinkFails, PartlyFailed
 from tests.waiting import until
 
@@ -110,7 +111,7 @@ async def test_an_answer_of_failures_alone_is_a_refusal(
 async def test_a_picture_without_a_link_is_in_doubt(answer: dict[str, object]) -> None:
     """It was made, and charged: that its link is missing makes no refusal of it."""
     call = Call()
-    async with answering(answer) as provider:
+    async with before(answer) as provider:
         error = await call.failure(provider, order())
     assert (error.sent, error.retryable, call.steps) == (Sent.IN_DOUBT, True, [])
 
@@ -118,31 +119,23 @@ async def test_a_picture_without_a_link_is_in_doubt(answer: dict[str, object]) -
 async def test_more_charged_than_named_is_in_doubt_and_what_was_named_is_noted() -> None:
     call = Call()
     answer = {"data": [{"url": "http://127.0.0.1:9/0.png"}], "usage": {"generated_images": 2}}
-    async with answering(answer) as provider:
+    async with before(answer) as provider:
         await call.failure(provider, order(model=SEEDREAM_3, images=2, indexes=(0, 1)))
     assert call.steps == ["receipt 0"], "the other one is in doubt"
 
 
 @asynccontextmanager
-async def answering(answer: Mapping[str, object]) -> AsyncIterator[ArkProvider]:
+async def before(answer: Mapping[str, object]) -> AsyncIterator[ArkProvider]:
     """The provider before a server that answers every call so."""
 
     async def answered(_: web.Request) -> web.Response:
         return web.json_response(answer)
 
-    app = web.Application()
-    app.router.add_post("/{path:.*}", answered)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fetcher = OutputFetcher(allow_private=True)
-    base_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    provider = ArkProvider(api_key=KEY, base_url=base_url, fetcher=fetcher)
-    try:
-        yield provider
-    finally:
-        await provider.aclose()
-        await runner.cleanup()
+    async with answering(answered) as base_url:
+        fetcher = OutputFetcher(allow_private=True)
+        provider = ArkProvider(api_key=KEY, base_url=base_url, fetcher=fetcher)
+        async with aclosing(provider):
+            yield provider
 
 
 @pytest.mark.parametrize(("model", "seed"), [(SEEDREAM_3, 7), (SEEDREAM_4, -1)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,23 +12,16 @@ from aiohttp import web
 from server.domain.errors import Reason
 from server.providers.contract import ProviderError, Sent
 from server.providers.fetch import OutputFetcher
+from tests.integration.providers.web_server import Answer, answering
 
 SECRET = "X-Tos-Signature=0123456789abcdef"  # noqa: S105
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[str]:
-    """A server that answers every GET so; a link to it."""
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/a%2Fb.png?{SECRET}"
-    finally:
-        await runner.cleanup()
+    """A server that answers every request so; a link to it."""
+    async with answering(answer) as base_url:
+        yield f"{base_url}/a%2Fb.png?{SECRET}"
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def redis_executable() -> str:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """What a child does before it becomes its program: the kernel shall kill it when its parent dies."""
 
     def ask() -> None:
@@ -128,7 +128,7 @@ class Child:
                 str(write_fd),
                 pass_fds=(write_fd,),
                 env=self._environment,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
                 start_new_session=True,  # Ctrl-C reaches the supervisor, which stops the children in order
             )
         finally:
@@ -208,7 +208,7 @@ class OwnRedis:
             *("--dir", str(self._directory), "--appendonly", "yes", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--logfile", "redis.log"),
             stdout=asyncio.subprocess.DEVNULL,
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with(os.getpid()),
             start_new_session=True,
         )
         client = Redis.from_url(self.url)

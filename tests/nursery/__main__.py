@@ -7,7 +7,6 @@ this process does, and it ends with its input.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -20,9 +19,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from server.processes import die_with
+
 Main: TypeAlias = Callable[[list[str]], int]
 
-PR_SET_PDEATHSIG = 1
 MAIN = {"server": "server.__main__", "imagegen": "imagegen.cli"}
 NOT_FOR_SERVICES = ("server.demo", "server.embedded", "server.queue_commands")
 
@@ -38,13 +38,12 @@ def main(program: str) -> None:
             importlib.import_module(module.name)
     run: Main = importlib.import_module(MAIN[program]).main
 
-    libc = ctypes.CDLL(None)
     noticed, notice = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(notice)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    mine = os.getpid()
+    die_with_me = die_with(os.getpid())
     print("ready", flush=True)
     pending = b""
     numbers: dict[int, int] = {}
@@ -62,9 +61,7 @@ def main(program: str) -> None:
                 order = json.loads(line)
                 child = os.fork()
                 if child == 0:
-                    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                    if os.getppid() != mine:
-                        os._exit(1)
+                    die_with_me()
                     os.close(noticed)
                     os.close(notice)
                     _become(run, order)

@@ -43,9 +43,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             description = f"is {wait_s:g} s; allowed: 0 or more, capped at {MAX_WAIT_S:g} s"
             wrong.append(Violation(field="wait", description=description))
         check_task_id(request.task_id, others=wrong)
-        task = await self._tasks.get(request.task_id)
-        timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))  # of what the reading has left
-        task = await self._tasks.wait(task, timeout_s=timeout_s)
+        timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
+        task = await self._tasks.wait(request.task_id, timeout_s=timeout_s)
         return pb.WaitTaskResponse(task=convert.task(task, self._mint))
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:  # noqa: N802

@@ -12,12 +12,13 @@ from itertools import islice
 
 import structlog
 
+from server.pacing import Pace
 from server.ports import Entry, QueueUnavailable, SubmitQueue
 
 KEEP = 100_000
 BATCH = 500
-PAUSE_S = 0.01
-"""Between two offers: under load many tasks travel in one, and after a pause a task goes at once."""
+GATHER_S = 0.03
+"""Under load tasks travel together so often; a lone one goes at once."""
 RETRY_S = 1.0
 DEPTH_EVERY_S = 1.0
 
@@ -31,6 +32,7 @@ class Line:
         self._offering = asyncio.Lock()
         self._filled = asyncio.Event()
         self._depth = 0
+        self._pace = Pace(GATHER_S)
         self._log = structlog.get_logger(__name__)
 
     @property
@@ -71,8 +73,8 @@ class Line:
             self._filled.clear()
             try:
                 while self._kept:
+                    await self._pace.turn(self._kept.__len__)
                     await self._offer()
-                    await asyncio.sleep(PAUSE_S)
             except QueueUnavailable as error:
                 self._log.warning(
                     "Redis is away; accepted tasks are kept", kept=len(self._kept), error=str(error)

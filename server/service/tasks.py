@@ -223,16 +223,16 @@ class TaskService:
             self._metrics.tasks_finished.labels(str(end.set["state"])).inc()
         return await self._store.get(task.id) or task
 
-    async def wait(self, task: Task, *, timeout_s: float) -> Task:
-        """The task when it is over, or as it was last seen when the time is up."""
-        async for seen in self.changes(task, timeout_s=timeout_s):
-            task = seen
-        return task
+    async def wait(self, task: Task | str, *, timeout_s: float) -> Task:
+        """The task when it is over, or as it was last seen when the time is up; see `changes`."""
+        return [seen async for seen in self.changes(task, timeout_s=timeout_s)][-1]
 
     async def changes(
-        self, task: Task, *, timeout_s: float, heartbeat_s: float | None = None
+        self, task: Task | str, *, timeout_s: float, heartbeat_s: float | None = None
     ) -> AsyncIterator[Task]:
         """The task as given and at every change seen, until its end or until the time is up.
+
+        Given its id, it is read first, which raises as `get` does.
 
         With `heartbeat_s` it is also yielded, unchanged, when no image was made or failed for so long. While
         the store is away the wait goes on. Raises Draining when this process cannot wait any longer.
@@ -240,8 +240,12 @@ class TaskService:
         loop = asyncio.get_running_loop()
         stirred = loop.time()
         deadline = stirred + timeout_s
-        with self._waits.subscribe(task.id) as wait:
-            wait.changed.set()  # it may have changed between its reading and the subscription
+        with self._waits.subscribe(task if isinstance(task, str) else task.id) as wait:
+            if isinstance(task, str):
+                task = await self.get(task)
+                wait.revision = task.revision
+            else:
+                wait.changed.set()  # it may have changed between its reading and the subscription
             yield task
             while not task.state.terminal and (left := deadline - loop.time()) > 0:
                 if self._waits.ended:

@@ -1,8 +1,8 @@
 """Group commit: what callers ask for at one moment travels to the store as one batch.
 
-A batch starts at once when none is under way; what arrives meanwhile waits and forms the next one.
-So nothing is delayed on purpose, a busy store gets few large batches, and a read never sees the
-answer of a batch that had left before it was asked.
+A batch starts when none is under way; what arrives meanwhile waits and forms the next one. So a busy store
+gets few large batches, and a read never sees the answer of a batch that had left before it was asked. Where
+the store answers faster than items arrive, `gather_s` has them wait for company, under load alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from server.domain.errors import StoreUnavailable
+from server.pacing import Pace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,11 +50,13 @@ class Batcher(Generic[Item, Result]):
         name: str,
         timeout_s: float,
         max_items: int = 256,
+        gather_s: float = 0.0,
     ) -> None:
         self._flush = flush
         self._name = name
         self._timeout_s = timeout_s
         self._max_items = max_items
+        self._pace = Pace(gather_s)
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
@@ -79,6 +82,7 @@ class Batcher(Generic[Item, Result]):
         batch: list[_Waiting[Item, Result]] = []
         try:
             while self._waiting:
+                await self._pace.turn(self._waiting.__len__)
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
                 await self._settle(batch)
         finally:

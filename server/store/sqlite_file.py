@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from server.domain.errors import StoreUnavailable
 from server.store.batching import unavailable
 
 Result = TypeVar("Result")
@@ -56,6 +57,7 @@ _MIGRATIONS = {
 }
 """By the version they lead to: what makes a file of the version before it one of that version."""
 
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 # These say that a statement or its data is wrong, which no other moment would mend.
 _OUR_FAULT = frozenset(
     {
@@ -71,6 +73,12 @@ _OUR_FAULT = frozenset(
 
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log before it is folded into the file: each fold costs two flushes of the disk."""
+CHECKPOINT_CHANGES = 3_000
+"""Rows changed by a connection that never folds the log itself, before somebody else has to."""
+
+
+class Locked(StoreUnavailable):
+    """Another process writes just now; nothing was done."""
 
 
 class IncompatibleStore(Exception):
@@ -136,11 +144,16 @@ def _switch_to_wal(connection: sqlite3.Connection, deadline: float) -> None:
 
 
 class Connection:
-    """A connection that is opened at first use, and anew after the store was away."""
+    """A connection that is opened at first use, and anew after the store was away.
 
-    def __init__(self, path: Path, *, synchronous: Synchronous) -> None:
+    With `checkpoints=False` its commits never fold the write-ahead log into the file, which takes the disk's
+    time: whoever asks it for `changes` sees to that.
+    """
+
+    def __init__(self, path: Path, *, synchronous: Synchronous, checkpoints: bool = True) -> None:
         self._path = path
         self._synchronous = synchronous
+        self._checkpoint_pages = CHECKPOINT_PAGES if checkpoints else 0
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._busy_timeout_ms = 0
@@ -148,7 +161,7 @@ class Connection:
     def do(self, work: Callable[[sqlite3.Connection], Result], *, busy_timeout_ms: int) -> Result:
         """Do the work, waiting so long for others' locks; no transaction stays open.
 
-        Raises StoreUnavailable when the file is locked, full, read-only, gone or broken.
+        Raises Locked, and StoreUnavailable when the file is full, read-only, gone or broken.
         """
         try:
             if self._connection is not None and self._identity != _identity(self._path):
@@ -160,12 +173,19 @@ class Connection:
             return work(connection)
         except Exception as error:
             code = _code(error)
-            if code in _OUR_FAULT:
+            if code in _OUR_FAULT or code in _LOCKED:
                 if self._connection is not None and self._connection.in_transaction:
                     self._connection.rollback()
+                if code in _LOCKED:
+                    raise Locked(unavailable(_reason(code)).message, retry_after_s=1.0) from error
                 raise
             self.close()
             raise unavailable(_reason(code)) from error
+
+    @property
+    def changes(self) -> int:
+        """Rows changed through it since it was opened."""
+        return self._connection.total_changes if self._connection is not None else 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -175,12 +195,16 @@ class Connection:
 
     def _open(self, busy_timeout_ms: int) -> sqlite3.Connection:
         # Not "rwc": a file that went away while we ran must not come back empty.
-        self._connection = connection = _connect(self._path, mode="rw")
+        connection = _connect(self._path, mode="rw")
         self._identity = _identity(self._path)
-        self._busy_timeout_ms = busy_timeout_ms
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._busy_timeout_ms = connection, busy_timeout_ms
         return connection
 
 

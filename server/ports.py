@@ -226,11 +226,19 @@ class WorkQueue(SubmitQueue, Protocol):
     """The queue as a worker sees it: leases are hints, the store's attempt number decides."""
 
     async def claim(
-        self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int, caller_cap: int = 0
+        self,
+        *,
+        worker: str,
+        free: int,
+        pools: Sequence[Pool],
+        lease_ms: int,
+        caller_cap: int = 0,
+        over: Sequence[str] = (),
     ) -> Claims:
         """Take up to `free` ready tasks under a lease, weighted over priorities, round robin over callers.
 
-        A caller that holds `caller_cap` leases, over all workers and pools, is passed; 0 = no cap.
+        First, in the same step, those that are `over` are finished. A caller that holds `caller_cap` leases,
+        over all workers and pools, is passed; 0 = no cap.
         """
         ...
 

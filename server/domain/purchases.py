@@ -7,7 +7,7 @@ that takes, and never bought again. An answer that broke off leaves the images i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from server.domain.task import Call, CallState, Task
@@ -58,6 +58,8 @@ def delivered(task: Task, call: Call) -> bool:
 
 def to_fetch(task: Task) -> tuple[Step, ...]:
     """The steps that fetch missing images which are bought already, the newest receipts first."""
+    if not task.attempts:
+        return ()
     steps: list[Step] = []
     missing = set(task.missing_images)
     for call in _newest_first(task):
@@ -81,13 +83,13 @@ def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
 
 def exhausted(task: Task) -> tuple[int, ...]:
     """The missing images that nothing is left to fetch for, and for which no further call is permitted."""
-    fetched = {index for step in to_fetch(task) for index in step.indexes}
+    fetched = _indexes(to_fetch(task))
     return tuple(i for i in task.missing_images if i not in fetched and _spent(task, i))
 
 
 def too_late(task: Task, now_ms: int) -> tuple[int, ...]:
     """The missing images that might be bought, were the task's ttl not over."""
-    return () if now_ms < task.ttl_time_ms else _for_sale(task)
+    return () if now_ms < task.ttl_time_ms else _for_sale(task, to_fetch(task))
 
 
 def plan(task: Task, *, groups: bool, now_ms: int = 0) -> tuple[Step, ...]:
@@ -97,7 +99,7 @@ def plan(task: Task, *, groups: bool, now_ms: int = 0) -> tuple[Step, ...]:
     ttl, after which nothing more is bought.
     """
     fetching = to_fetch(task)
-    to_buy = () if too_late(task, now_ms) else _for_sale(task)
+    to_buy = _for_sale(task, fetching) if now_ms < task.ttl_time_ms else ()
     if groups:
         return (*fetching, Step(indexes=to_buy)) if to_buy else fetching
     return (*fetching, *(Step(indexes=(index,)) for index in to_buy))
@@ -111,10 +113,14 @@ def open_paid_call(task: Task) -> bool:
     )
 
 
-def _for_sale(task: Task) -> tuple[int, ...]:
+def _for_sale(task: Task, fetching: Iterable[Step]) -> tuple[int, ...]:
     """The missing images that are not bought already, and for which a further call is permitted."""
-    done = {*exhausted(task), *(index for step in to_fetch(task) for index in step.indexes)}
-    return tuple(index for index in task.missing_images if index not in done)
+    fetched = _indexes(fetching)
+    return tuple(i for i in task.missing_images if i not in fetched and not _spent(task, i))
+
+
+def _indexes(steps: Iterable[Step]) -> frozenset[int]:
+    return frozenset(index for step in steps for index in step.indexes)
 
 
 def _spent(task: Task, index: int) -> bool:

@@ -146,9 +146,14 @@ class Scripts:
         most_skips: int,
         most_due: int,
         most_parked: int,
+        over: Sequence[str] = (),
     ) -> tuple[int, list[Claimed]]:
-        """In how many ms to come back (-1 = nothing waits for a time), and what was taken."""
+        """In how many ms to come back (-1 = nothing waits for a time), and what was taken.
+
+        First what is `over` is taken out, as by `finish`.
+        """
         arguments: list[Argument] = [token, free, lease_ms, cap, most_skips, most_due, most_parked]
+        arguments += [len(over), *over]
         for pool in pools:
             arguments += [pool.code, free if pool.most is None else pool.most, len(pool.lanes)]
             for lane in pool.lanes:

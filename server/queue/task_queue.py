@@ -107,11 +107,20 @@ class RedisTaskQueue:
     # --- workers ------------------------------------------------------------------------------------
 
     async def claim(
-        self, *, worker: str, free: int, pools: Sequence[Pool], lease_ms: int, caller_cap: int = 0
+        self,
+        *,
+        worker: str,
+        free: int,
+        pools: Sequence[Pool],
+        lease_ms: int,
+        caller_cap: int = 0,
+        over: Sequence[str] = (),
     ) -> Claims:
         """See WorkQueue. At most `BATCH` tasks at a time."""
         if free < 1:
+            await self.finish(worker=worker, task_ids=over)
             return Claims(tasks=(), next_due_ms=None)
+        await self.finish(worker=worker, task_ids=over[BATCH:])
         with translated():
             next_due_ms, tasks = await self._scripts.claim(
                 token=token_of(worker),
@@ -122,6 +131,7 @@ class RedisTaskQueue:
                 most_skips=MOST_SKIPS,
                 most_due=MOST_DUE,
                 most_parked=MOST_PARKED,
+                over=over[:BATCH],
             )
         return Claims(tasks=tasks, next_due_ms=None if next_due_ms < 0 else next_due_ms)
 

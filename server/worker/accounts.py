@@ -34,6 +34,8 @@ def images_in(write: Write) -> list[StoredImage]:
 def count_cost(metrics: Metrics, task: Task, fresh: Iterable[StoredImage]) -> None:
     """Count what these pictures cost, which a write that took place has brought into the task."""
     images = {image.index: image for image in fresh}
+    if not images:
+        return
     payers = costs.payers(replace(task, images=images))
     for index in images:
         attempt = task.attempts.get(payers.get(index, 0))

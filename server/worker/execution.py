@@ -38,6 +38,8 @@ class Holder:
     worker: str
     hold: Callable[[Entry], None]
     """Told the queue entry as soon as it is known, so that the lease is prolonged with it."""
+    over: Callable[[], None]
+    """Told that the store calls the task over: it can leave the queue (rule W4)."""
     may_call: Callable[[], bool]
     """Asked before an attempt is marked and before every call: while it says no (the worker stops, or its
     beat is stale) the task is given back."""
@@ -90,7 +92,7 @@ class Execution:
         while True:
             task = await until_kept(lambda: self._store.get(task_id))
             if task is None or task.state.terminal:
-                await self._leave(holder.worker, task_id)
+                holder.over()
                 return
             holder.hold(replace(_entry(task), lane=claimed.lane))
             if await self._step(task, holder):
@@ -101,9 +103,9 @@ class Execution:
         now, worker = self._now_ms(), holder.worker
         if task.state is TaskState.PENDING:
             if task.cancel_requested:
-                return await self._end(task, life.cancel_pending(task, now), worker)
+                return await self._end(task, life.cancel_pending(task, now), holder)
             if life.expired(task, now):
-                return await self._end(task, life.expire(task, now), worker)
+                return await self._end(task, life.expire(task, now), holder)
             if task.not_before_ms > now:
                 await self._give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
@@ -117,7 +119,7 @@ class Execution:
         if task.state is TaskState.PROCESSING:
             verdict = verdicts.lost_worker(task, now)
             if verdict is not None:
-                return await self._end(task, writes.with_images(verdict, found), worker)
+                return await self._end(task, writes.with_images(verdict, found), holder)
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
@@ -133,7 +135,7 @@ class Execution:
             )
             pending = task.state is TaskState.PENDING
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
-            return await self._end(task, writes.with_images(end, found), worker)
+            return await self._end(task, writes.with_images(end, found), holder)
         if not holder.may_call():
             await self._give_back(task, worker, delay_ms=0)
             return True
@@ -189,13 +191,13 @@ class Execution:
         except Fenced:
             won = False
         except asyncio.CancelledError:
-            await self._record_stop(attempt.task, end or attempt.stopped(), holder.worker)
+            await self._record_stop(attempt.task, end or attempt.stopped(), holder)
             raise
         if end is None or not won:
             self._stale(attempt.task, holder.worker)
             await self._give_back(attempt.task, holder.worker, delay_ms=0)
         else:
-            await self._let_go(attempt.task, end, holder.worker)
+            await self._let_go(attempt.task, end, holder)
 
     async def _landed(self, task: Task, end: Write) -> bool:
         """Whether a refused end is in the store all the same: only the store's word on it was lost."""
@@ -204,7 +206,7 @@ class Execution:
         written = end.set.get(f"attempts.{task.attempt}.end_time_ms")
         return mine is not None and mine.worker == task.owner and 0 < mine.end_time_ms == written
 
-    async def _record_stop(self, task: Task, end: End, worker: str) -> None:
+    async def _record_stop(self, task: Task, end: End, holder: Holder) -> None:
         """One last try: a result in hand is written down, a call under way is recorded as what it is."""
         try:
             won = await self._store.write(end.write)
@@ -212,9 +214,9 @@ class Execution:
             self._log.warning("the stop could not be recorded", task_id=task.id, error=str(error))
             return
         if won:
-            await self._let_go(task, end, worker)
+            await self._let_go(task, end, holder)
         else:  # refused, or written before the stop came: whoever claims it next reads which
-            await self._give_back(task, worker, delay_ms=0)
+            await self._give_back(task, holder.worker, delay_ms=0)
 
     async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
         """The reference images' bytes, read before anything is marked; the error when one is gone."""
@@ -226,29 +228,29 @@ class Execution:
             found.append(stored.data)
         return tuple(found)
 
-    async def _end(self, task: Task, write: Write, worker: str) -> bool:
-        """Write the task's end and take it out of the queue; False when the store refused."""
+    async def _end(self, task: Task, write: Write, holder: Holder) -> bool:
+        """Write the task's end; False when the store refused."""
         if not await until_kept(lambda: self._store.write(write)):
             return False
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
         count_cost(self._metrics, task, images_in(write))
-        await self._over(task, write, worker)
+        self._over(task, write, holder)
         return True
 
-    async def _let_go(self, task: Task, end: End, worker: str) -> None:
-        """The attempt's end is in the store: tell the queue."""
+    async def _let_go(self, task: Task, end: End, holder: Holder) -> None:
+        """The attempt's end is in the store."""
         count_calls(self._metrics, task, end.write)
         count_cost(self._metrics, task, images_in(end.write))  # those shown before were counted as they came
         if end.delay_ms is None:
-            await self._over(task, end.write, worker)
+            self._over(task, end.write, holder)
         else:
-            await self._give_back(task, worker, delay_ms=end.delay_ms)
+            await self._give_back(task, holder.worker, delay_ms=end.delay_ms)
 
-    async def _over(self, task: Task, write: Write, worker: str) -> None:
+    def _over(self, task: Task, write: Write, holder: Holder) -> None:
         self._metrics.tasks_finished.labels(str(write.set["state"])).inc()
         self._metrics.task_duration.observe((self._now_ms() - task.create_time_ms) / 1000)
-        await self._leave(worker, task.id)
+        holder.over()
 
     async def _lost(self, worker: str) -> bool:
         """Whether the store says that this worker is lost; a missing row counts as lost."""
@@ -265,9 +267,6 @@ class Execution:
         )
 
     # --- the queue: a step that Redis does not take is repaired by the sweep ----------------------------
-
-    async def _leave(self, worker: str, task_id: str) -> None:
-        await self._tell(self._queue.finish(worker=worker, task_ids=(task_id,)))
 
     async def _give_back(self, task: Task, worker: str, *, delay_ms: int) -> None:
         entry = replace(_entry(task), delay_ms=delay_ms)

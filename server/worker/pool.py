@@ -14,7 +14,7 @@ from server.domain.errors import StoreUnavailable
 from server.domain.fairness import caller_cap, pool_limit
 from server.domain.routing import pool_code
 from server.metrics import Metrics
-from server.ports import Claimed, Entry, Lane, Pool, QueueUnavailable, WorkQueue
+from server.ports import Claimed, Claims, Entry, Lane, Pool, QueueUnavailable, WorkQueue
 from server.providers.contract import Provider
 from server.worker.beat import Beat
 from server.worker.cancel import Cancel
@@ -81,7 +81,10 @@ class WorkerPool:
         self._metrics = metrics
         self._live_slots = live_slots
         self._held: dict[str, _Held] = {}
-        self._slot_free = asyncio.Event()
+        self._over: list[tuple[str, str]] = []
+        """What the store calls over and the queue does not know of yet: (worker, task id)."""
+        self._stirred = asyncio.Event()
+        """Set when a task has ended here, and at a stop."""
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger(__name__)
 
@@ -106,7 +109,7 @@ class WorkerPool:
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is held has ended or was cancelled."""
         self._stopping.set()
-        self._slot_free.set()
+        self._stirred.set()
 
     def cancel(self, task_ids: Sequence[str]) -> None:
         """The cancel of these tasks was asked for: those that run here end."""
@@ -124,27 +127,22 @@ class WorkerPool:
             await asyncio.sleep(0)  # lets the done callbacks run
             if stuck:
                 self._log.error("tasks did not let go in time", tasks=sorted(w.get_name() for w in stuck))
+        await self._tell_over()
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
-            self._slot_free.clear()
+            self._stirred.clear()
             free = self._concurrency - len(self._held)
             if free <= 0:
-                await self._slot_free.wait()
+                await self._stirred.wait()
                 continue
             if not self._beat.fresh:
+                await self._tell_over()
                 await self._pause(self._lease_s / 6)
                 continue
-            worker = self._beat.id
-            pools = self._open_pools()
+            worker, pools = self._beat.id, self._open_pools()
             try:
-                claims = await self._queue.claim(
-                    worker=worker,
-                    free=free,
-                    pools=pools,
-                    lease_ms=round(self._lease_s * 1000),
-                    caller_cap=caller_cap(max(self._concurrency, self._live_slots())),
-                )
+                claims = await self._claim(worker, free, pools)
                 for claimed in claims.tasks:
                     self._start(claimed, worker)
                 if not claims.tasks and not self._stopping.is_set():
@@ -156,6 +154,38 @@ class WorkerPool:
             except QueueUnavailable as error:
                 self._log.warning("Redis is away; nothing can be claimed", error=str(error))
                 await self._pause(REDIS_RETRY_S)
+
+    async def _claim(self, worker: str, free: int, pools: Sequence[Pool]) -> Claims:
+        """Claim, and tell the queue in the same step what is over; told again when it may not have heard."""
+        over, self._over = self._over, []
+        told = False
+        try:
+            claims = await self._queue.claim(
+                worker=worker,
+                free=free,
+                pools=pools,
+                lease_ms=round(self._lease_s * 1000),
+                caller_cap=caller_cap(max(self._concurrency, self._live_slots())),
+                over=[task_id for holder, task_id in over if holder == worker],
+            )
+            told = True
+        finally:
+            self._over += [one for one in over if not told or one[0] != worker]
+        if self._over and self._over[0][0] != worker:  # of this process under its former id
+            await self._tell_over()
+        return claims
+
+    async def _tell_over(self) -> None:
+        """Tell the queue what is over; what Redis does not take the sweep puts right."""
+        by_worker: dict[str, list[str]] = {}
+        for worker, task_id in self._over:
+            by_worker.setdefault(worker, []).append(task_id)
+        self._over.clear()
+        try:
+            for worker, task_ids in by_worker.items():
+                await self._queue.finish(worker=worker, task_ids=task_ids)
+        except QueueUnavailable as error:
+            self._log.warning("Redis is away; the sweep will put the queue right", error=str(error))
 
     def _open_pools(self) -> list[Pool]:
         """The pools that this worker has not its fill of, and how much more it takes of each."""
@@ -169,22 +199,27 @@ class WorkerPool:
         """Until a task held here ends, the time is over, or a stop is asked for."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._slot_free.wait()
+                await self._stirred.wait()
         except TimeoutError:
             pass
 
     async def _wait_for_work(self, timeout_s: float) -> None:
-        """Until there is work, the time is over, or a stop is asked for."""
+        """Until there is work, the time is over, or a stop is asked for; the queue hears what ends."""
         waiting = asyncio.create_task(self._queue.wait_for_work(timeout_s=timeout_s), name="wait-for-work")
-        stopping = asyncio.create_task(self._stopping.wait(), name="wait-for-stop")
         try:
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            while not waiting.done() and not self._stopping.is_set():
+                stirred = asyncio.create_task(self._stirred.wait(), name="wait-for-end")
+                try:
+                    await asyncio.wait({waiting, stirred}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stirred.cancel()
+                self._stirred.clear()
+                await self._tell_over()
             if waiting.done():
                 waiting.result()
         finally:
-            for task in (waiting, stopping):
-                task.cancel()
-            await asyncio.gather(waiting, stopping, return_exceptions=True)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -205,11 +240,14 @@ class WorkerPool:
             if held is not None:
                 held.entry = entry
 
+        def over() -> None:
+            self._over.append((worker, task_id))
+
         def may_call() -> bool:
             return not self._stopping.is_set() and self._beat.fresh and self._beat.id == worker
 
         cancel = Cancel()
-        holder = Holder(worker=worker, hold=hold, may_call=may_call, cancel=cancel)
+        holder = Holder(worker=worker, hold=hold, over=over, may_call=may_call, cancel=cancel)
         run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
         work = asyncio.create_task(run, name=f"task-{task_id}")
         self._held[task_id] = _Held(
@@ -221,7 +259,7 @@ class WorkerPool:
     def _ended(self, task_id: str, work: asyncio.Task[None]) -> None:
         held = self._held.pop(task_id)
         again = held.again
-        self._slot_free.set()
+        self._stirred.set()
         self._count_slots()
         if not work.cancelled() and (error := work.exception()) is not None:
             # One task that trips over a bug must not end the others. Nobody takes it from a worker that
@@ -264,8 +302,12 @@ class WorkerPool:
                     pass  # what is held is held on to, and the next look comes soon
 
     async def _wait_for_held(self) -> None:
-        while self._held:
-            await asyncio.wait([held.work for held in self._held.values()])
+        while True:
+            await self._tell_over()
+            if not self._held:
+                return
+            works = [held.work for held in self._held.values()]
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0)  # lets the done callbacks run
 
     def _count_slots(self) -> None:

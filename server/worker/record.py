@@ -42,6 +42,8 @@ class Record:
     @property
     def made(self) -> Task:
         """The task with every image that is stored."""
+        if len(self._images) == len(self._task.images):
+            return self._task
         return replace(self._task, images=self._images)
 
     @property

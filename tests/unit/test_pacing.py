@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from server.pacing import COMPANY, Pace
 
@@ -19,30 +20,28 @@ async def test_what_comes_alone_leaves_at_once() -> None:
 
 async def test_under_load_what_comes_within_the_time_leaves_together() -> None:
     pace, loop = Pace(GATHER_S), asyncio.get_running_loop()
-    waiting, left = 0, list[tuple[float, int]]()
+    waiting, left, come = list[int](), list[tuple[float, int]](), asyncio.Event()
 
-    async def come() -> None:
-        nonlocal waiting
-        for _ in range(100):
-            waiting += 1
-            await asyncio.sleep(0.01)
+    async def load() -> None:
+        for item in range(100):
+            waiting.append(item)
+            come.set()
+            await asyncio.sleep(GATHER_S / 20)
 
     async def leave() -> None:
-        nonlocal waiting
         while True:
-            while not waiting:
-                await asyncio.sleep(0.001)
-            await pace.turn(lambda: waiting)
-            left.append((loop.time(), waiting))
-            waiting = 0
+            await come.wait()
+            await pace.turn(waiting.__len__)
+            left.append((loop.time(), len(waiting)))
+            waiting.clear()
+            come.clear()
 
-    async with asyncio.TaskGroup() as group:
-        leaving = group.create_task(leave())
-        await group.create_task(come())
-        leaving.cancel()
+    leaving = asyncio.create_task(leave())
+    await load()
+    leaving.cancel()
     together = [(at, items) for at, items in left if items > 1]
     assert len(left) - len(together) <= COMPANY, "only the first ones go alone"
-    assert all(b - a >= GATHER_S * 0.9 for (a, _), (b, _) in zip(together, together[1:], strict=False))
+    assert all(b - a >= GATHER_S * 0.9 for (a, _), (b, _) in pairwise(together))
     assert sum(items for _, items in left) >= 100 - 25
 
 

@@ -1,12 +1,13 @@
--- Takes up to `free` ready tasks under a lease and reserves room for each in a lane.
+-- Takes out what the caller has finished, then takes up to `free` ready tasks under a lease and reserves room for
+-- each in a lane.
 -- Of ten turns six look at CRITICAL first, three at DEFAULT, one at LOW, then at the other two. Within a
 -- priority the pools take turns, within a pool the callers; a pool none of whose lanes has room is passed, and a
 -- caller at its cap is parked until one of its leases ends or the cap rises.
 -- ARGV[2] token   ARGV[3] free: most tasks to take   ARGV[4] lease_ms
 -- ARGV[5] cap: most leases that one caller may hold, over all pools and priorities; 0 = any number
 -- ARGV[6] most dead entries to skip and callers to park   ARGV[7] most delayed tasks to promote
--- ARGV[8] most parked callers to look at
--- ARGV[9..]: pool, most tasks to take of it, number of lanes, then lane, limit for each; repeated.
+-- ARGV[8] most parked callers to look at   ARGV[9] number of tasks that are over, by `finish`, and their ids
+-- ARGV[next..]: pool, most tasks to take of it, number of lanes, then lane, limit for each; repeated.
 -- Returns {next_due_ms, id, lane, pool, id, lane, pool, ...}. next_due_ms: when to come back for a delayed task,
 -- 0 when this call stopped early, -1 when nothing waits for a time.
 local token, free, lease_ms, cap = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -14,12 +15,15 @@ local skips_left = tonumber(ARGV[6])
 local WHEEL = { 'c', 'c', 'd', 'c', 'c', 'd', 'c', 'd', 'c', 'l' }
 local ORDER = { c = { 'c', 'd', 'l' }, d = { 'd', 'c', 'l' }, l = { 'l', 'c', 'd' } }
 
+local pools_from = 10 + tonumber(ARGV[9])
+take_out(token, 10, pools_from - 1)
+
 local now = now_ms()
 local next_due_ms = promote_due(now, tonumber(ARGV[7]))
 
 local lanes, room, left = {}, {}, {}
 do
-  local i = 9
+  local i = pools_from
   while i <= #ARGV do
     local own = {}
     for n = 1, tonumber(ARGV[i + 2]) do

@@ -2,17 +2,6 @@
 -- does not hold the lease changes nothing. Whoever waits for the tasks is told in either case.
 -- ARGV[2] token   ARGV[3..] ids.
 -- Returns one code per id: 1 taken out, 0 not this holder's, -1 not in the queue.
-local found, ids = {}, {}
-for i = 3, #ARGV do
-  local id = ARGV[i]
-  local job = call('HGET', JOBS, id)
-  found[#found + 1], ids[#ids + 1] = held(job, ARGV[2]), id
-  if found[#found] == MINE then
-    unlease(id, job)
-    call('HDEL', JOBS, id)
-  end
-end
-announce(ids)
-settle()
+local found = take_out(ARGV[2], 3, #ARGV)
 wake_if_ready()
 return found

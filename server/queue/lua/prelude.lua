@@ -91,7 +91,7 @@ local function put_back(id, line, delay_ms)
   end
 end
 
--- Leases added less leases removed in this call, by field of `load`, and the fields in order.
+-- Leases added less leases removed since the last `settle`, by field of `load`, and the fields in order.
 local change_of, counted, unleased = {}, {}, {}
 local function count(field, by)
   if not change_of[field] then counted[#counted + 1] = field end
@@ -112,7 +112,7 @@ local function unlease(id, job)
   count('c' .. caller_of(job), -1)
 end
 
--- Writes what was counted, in a few commands for all leases of the call. A caller with fewer leases is unparked.
+-- Writes what was counted, in a few commands for all leases. A caller with fewer leases is unparked.
 local function settle()
   if #counted == 0 then return end
   if #unleased > 0 then call('ZREM', LEASES, unpack(unleased)) end
@@ -134,6 +134,30 @@ local function settle()
   if #callers > 0 and call('EXISTS', PARKED) == 1 then
     for _, caller in ipairs(callers) do unpark(caller) end
   end
+  change_of, counted, unleased = {}, {}, {}
+end
+
+-- Tells those who wait for the tasks.
+local function announce(ids)
+  if #ids > 0 then call('PUBLISH', PREFIX .. 'events', table.concat(ids, ' ')) end
+end
+
+-- ARGV[first] to ARGV[last] are ids that the store calls over, as the holder of `token` reports: those it holds
+-- leave the queue and free their room. Whoever waits for them is told in either case. One code per id.
+local function take_out(token, first, last)
+  local found, ids = {}, {}
+  for i = first, last do
+    local id = ARGV[i]
+    local job = call('HGET', JOBS, id)
+    found[#found + 1], ids[#ids + 1] = held(job, token), id
+    if found[#found] == MINE then
+      unlease(id, job)
+      call('HDEL', JOBS, id)
+    end
+  end
+  announce(ids)
+  settle()
+  return found
 end
 
 -- Due delayed tasks go to the head of their lines, the earliest first; at most `limit` of them.
@@ -158,8 +182,4 @@ local function wake_if_ready()
   if call('LLEN', WAKE) == 0 and call('EXISTS', RINGS.c, RINGS.d, RINGS.l) > 0 then
     call('RPUSH', WAKE, '1')
   end
-end
-
-local function announce(ids)
-  if #ids > 0 then call('PUBLISH', PREFIX .. 'events', table.concat(ids, ' ')) end
 end

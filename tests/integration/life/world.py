@@ -16,7 +16,7 @@ from server.domain.catalogue import Catalogue
 from server.domain.errors import StoreUnavailable
 from server.domain.task import Task, TaskState
 from server.metrics import Metrics
-from server.ports import Entry, Lane, Pool, QueueUnavailable, now_ms
+from server.ports import Entry, Lane, Pool, QueueUnavailable, WorkQueue, now_ms
 from server.providers.contract import ProviderError
 from server.queue.connection import open_client
 from server.queue.keys import QueueKeys
@@ -26,7 +26,8 @@ from server.store.outputs import FilesystemOutputStore, output_key, result_key
 from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Budget
 from server.worker.cancel import Cancel
-from server.worker.execution import Execution, Holder
+from server.worker.execution import Execution
+from tests.executions import run_claimed
 from tests.fakes_store import make_task
 from tests.faults import Faults, faulty
 from tests.integration.life.counter import SalesCounter
@@ -45,6 +46,7 @@ class Node:
 
     id: str
     execution: Execution
+    queue: WorkQueue
     faults: tuple[Faults, ...]
     works: dict[asyncio.Task[None], tuple[str, Cancel]] = field(default_factory=dict)
     lost: bool = False
@@ -168,7 +170,7 @@ class Deployment:
             now_ms=self.now_ms,
         )
         await self.store.register_worker(worker, host="h", pid=1)
-        node = Node(worker, execution, (store_faults, queue_faults, output_faults))
+        node = Node(worker, execution, queue, (store_faults, queue_faults, output_faults))
         self.nodes.append(node)
         return node
 
@@ -181,8 +183,9 @@ class Deployment:
         for claimed in claims.tasks:
             if claimed.task_id not in held:  # it ignores ids that it already runs
                 cancel = Cancel()
-                holder = Holder(worker=node.id, hold=lambda _: None, may_call=lambda: True, cancel=cancel)
-                work = asyncio.create_task(node.execution.run(claimed, holder))
+                work = asyncio.create_task(
+                    run_claimed(node.execution, claimed, worker=node.id, queue=node.queue, cancel=cancel)
+                )
                 node.works[work] = (claimed.task_id, cancel)
         await self.come_to_rest()
 

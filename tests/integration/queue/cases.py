@@ -56,7 +56,7 @@ def renew(*tasks: Running) -> Callable[[Scripts], Awaitable[Any]]:
 
 
 def claim(
-    *, cap: int, free: int = 10, most: int | None = None, most_parked: int = 10
+    *, cap: int, free: int = 10, most: int | None = None, most_parked: int = 10, over: Sequence[str] = ()
 ) -> Callable[[Scripts], Awaitable[list[str]]]:
     """Claim from both pools as ME; the ids that were taken, in order."""
 
@@ -70,6 +70,7 @@ def claim(
             most_skips=100,
             most_due=100,
             most_parked=most_parked,
+            over=over,
         )
         return [task.task_id for task in taken]
 

@@ -54,8 +54,9 @@ async def test_scripts_tell_once_per_call_of_all_that_changed(
         await queue.finish(worker=ME, task_ids=["t0", "t1", "t2"])
         await queue.finish(worker="worker-9", task_ids=["t3"])
         await queue.discard(["t3"])
-        await until(lambda: len(listener.heard) == 4, within_s=10)
-    assert listener.heard == [["t0"], ["t0", "t1", "t2"], ["t3"], ["t3"]]
+        await queue.claim(worker=ME, free=1, pools=[POOL], lease_ms=60_000, over=["t4", "t5"])
+        await until(lambda: len(listener.heard) == 5, within_s=10)
+    assert listener.heard == [["t0"], ["t0", "t1", "t2"], ["t3"], ["t3"], ["t4", "t5"]]
 
 
 async def test_a_verdict_that_a_task_is_over_is_told(

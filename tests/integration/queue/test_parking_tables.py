@@ -139,6 +139,37 @@ CLAIM = [
     ),
 ]
 
+ENDS_FIRST = [
+    Case(
+        name="what is over leaves, and its room is there for the next",
+        before=State(lines={ANN: ["t2"]}, leased={"t1": Leased(ANN, ME)}),
+        call=claim(cap=1, over=["t1"]),
+        answer=["t2"],
+        after=State(leased={"t2": Leased(ANN, ME)}),
+    ),
+    Case(
+        name="a parked caller whose task is over is back in time",
+        before=PARKED,
+        call=claim(cap=1, over=["t1"]),
+        answer=["t2"],
+        after=State(leased={"t2": Leased(ANN, ME)}),
+    ),
+    Case(
+        name="what another holds stays with it, and what nobody knows is nothing",
+        before=State(leased={"t1": Leased(ANN, OTHER)}),
+        call=claim(cap=9, over=["t1", "t7"]),
+        answer=[],
+        after=State(leased={"t1": Leased(ANN, OTHER)}),
+    ),
+    Case(
+        name="late, but nobody took it",
+        before=State(lines={BEN: ["t5"]}, leased={"t1": Leased(ANN, ME, expired=True)}),
+        call=claim(cap=9, over=["t1"]),
+        answer=["t5"],
+        after=State(leased={"t5": Leased(BEN, ME)}),
+    ),
+]
+
 COMES_BACK = [
     Case(name="finish", before=PARKED, call=finish("t1"), answer=[Held.MINE], after=BACK, wakes=True),
     Case(
@@ -275,7 +306,10 @@ STAYS = [
 ]
 
 
-@pytest.mark.parametrize("case", rows({"claim": CLAIM, "comes back": COMES_BACK, "stays parked": STAYS}))
+@pytest.mark.parametrize(
+    "case",
+    rows({"claim": CLAIM, "claim with ends": ENDS_FIRST, "comes back": COMES_BACK, "stays parked": STAYS}),
+)
 async def test_state_before_call_state_after(case: Case, board: Board, scripts: Scripts) -> None:
     await play(case, board, scripts)
 

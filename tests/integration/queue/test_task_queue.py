@@ -102,6 +102,20 @@ async def test_more_than_a_batch_travels_in_several_calls(queue: RedisTaskQueue,
     assert not state.leased
 
 
+async def test_more_than_a_batch_of_ends_travels_before_the_claim(queue: RedisTaskQueue) -> None:
+    ids = [f"t{n:05}" for n in range(BATCH + 7)]
+    await queue.enqueue([entry(task_id) for task_id in ids])
+    for free in (BATCH, 7):
+        await queue.claim(worker=ME, free=free, pools=[POOL], lease_ms=LEASE_MS)
+    for free in (1, 0):
+        await queue.claim(worker=ME, free=free, pools=[POOL], lease_ms=LEASE_MS, over=ids)
+        assert await queue.depth() == 0
+        await queue.enqueue([entry("late")])
+        claims = await queue.claim(worker=ME, free=1, pools=[POOL], lease_ms=LEASE_MS)
+        ids = [task.task_id for task in claims.tasks]
+        assert ids == ["late"]
+
+
 async def test_stats(queue: RedisTaskQueue) -> None:
     assert await queue.stats() == QueueStats(ready=0, leased=0, delayed=0, oldest_ready_ms=None)
     now_ms = time.time_ns() // 1_000_000

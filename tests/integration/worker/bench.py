@@ -37,8 +37,9 @@ from server.store.outputs import FilesystemOutputStore, output_key, result_key
 from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Budget
 from server.worker.cancel import Cancel
-from server.worker.execution import Execution, Holder
+from server.worker.execution import Execution
 from server.worker.outputs import verify_image
+from tests.executions import run_claimed
 from tests.fakes_store import make_task
 from tests.faults import Faults, faulty
 from tests.waiting import until
@@ -166,7 +167,7 @@ class Bench:
     ) -> Task:
         """Claim the next task and take it as far as it goes; the task afterwards."""
         claimed = await self.claim(worker=worker)
-        await execution.run(claimed, _holder(worker, may_call))
+        await run_claimed(execution, claimed, worker=worker, queue=self.queue, may_call=may_call)
         return await self.task(claimed.task_id)
 
     def start(
@@ -179,7 +180,9 @@ class Bench:
         cancel: Cancel | None = None,
     ) -> asyncio.Task[None]:
         """Run a claimed task in the background."""
-        work = execution.run(claimed, _holder(worker, may_call, cancel))
+        work = run_claimed(
+            execution, claimed, worker=worker, queue=self.queue, may_call=may_call, cancel=cancel
+        )
         return asyncio.create_task(work, name=f"task-{claimed.task_id}")
 
     async def place(self, task_id: str) -> str:
@@ -240,10 +243,6 @@ def entry(task: Task, *, delay_ms: int = 0) -> Entry:
     return Entry(
         task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller, delay_ms=delay_ms
     )
-
-
-def _holder(worker: str, may_call: Callable[[], bool], cancel: Cancel | None = None) -> Holder:
-    return Holder(worker=worker, hold=lambda _: None, may_call=may_call, cancel=cancel or Cancel())
 
 
 def _request(images: int) -> ImageRequest:

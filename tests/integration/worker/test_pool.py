@@ -195,6 +195,66 @@ async def test_a_task_claimed_again_while_its_run_ends_is_run_again(bench: Bench
     assert len(provider.calls) == 2
 
 
+# --- ends ----------------------------------------------------------------------------------------------
+
+
+async def test_what_ends_under_load_leaves_the_queue_with_the_next_claim(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    tasks = [await bench.accept() for _ in range(20)]
+    async with worker(bench, bench.execution(provider), provider, concurrency=2):
+        await all_over(bench, *(task.id for task in tasks))
+        assert bench.queue_faults.calls["finish"] <= 2, "only at the end there is no claim to go with"
+
+
+async def test_what_ends_while_the_worker_waits_for_work_leaves_the_queue_at_once(bench: Bench) -> None:
+    go_on, faults = asyncio.Event(), bench.queue_faults
+    provider = ScriptedProvider(waits_for(go_on))
+    faults.gates["wait_for_work"] = asyncio.Event()  # there will be none
+    accepted = await bench.accept()
+    async with worker(bench, bench.execution(provider), provider):
+        await until(lambda: provider.running and faults.calls["wait_for_work"], within_s=5)
+        go_on.set()
+        await all_over(bench, accepted.id)
+        assert (faults.calls["finish"], faults.calls["wait_for_work"]) == (1, 1)
+
+
+async def test_an_end_that_redis_may_not_have_heard_of_is_told_again(bench: Bench) -> None:
+    first_gate, faults = asyncio.Event(), bench.queue_faults
+    provider = ScriptedProvider(waits_for(first_gate), makes_all)
+    tasks = [await bench.accept() for _ in range(2)]
+    async with worker(bench, bench.execution(provider), provider, concurrency=1):
+        await until(lambda: provider.running, within_s=5)
+        faults.losing.add("claim")
+        faults.failing.add("finish")  # so that only a claim can tell of it
+        first_gate.set()
+        done = faults.done["claim"]
+        await until(lambda: faults.done["claim"] > done, within_s=5)
+        faults.failing.add("claim")
+        calls = faults.calls["claim"]
+        await until(lambda: faults.calls["claim"] > calls, within_s=5)
+        faults.wake()
+        await bench.flush()
+        await bench.queue.enqueue([entry(task) for task in tasks])
+        await all_over(bench, *(task.id for task in tasks))
+
+
+async def test_what_ends_under_a_former_id_leaves_the_queue_too(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider(waits_for(go_on))
+    accepted = await bench.accept()
+    async with worker(bench, bench.execution(provider), provider, lease_s=0.6) as held:
+        await until(lambda: provider.running, within_s=5)
+        former = held.beat.id
+        await declare_lost(bench, former)
+        await until(lambda: held.beat.id != former, within_s=5, what="a new id")
+        assert await bench.place(accepted.id) == f"leased to {former}"
+        go_on.set()
+        await all_over(bench, accepted.id)
+
+
+# --- Redis away ------------------------------------------------------------------------------------------
+
+
 async def test_redis_away_is_a_pause(bench: Bench) -> None:
     provider = ScriptedProvider(makes_all)
     bench.queue_faults.away = True

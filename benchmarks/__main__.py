@@ -12,35 +12,26 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import echo_ratio
 from benchmarks.contender import Contender
+from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
 from benchmarks.environments import ROOT, NotInstalled
 from benchmarks.load import generator
 from benchmarks.peer import PEERS
 from benchmarks.plot import draw
 from benchmarks.process_cpu import PROC
-from benchmarks.report import FEWEST_ROUNDS, Conditions, markdown
-from benchmarks.rounds import (
-    FULL_PICK_UP_S,
-    FULL_SAMPLES,
-    FULL_WORK_S,
-    QUICK,
-    Effort,
-    Results,
-    measure_pick_ups,
-    measure_work,
-    prepared,
-)
-from benchmarks.service import Service
+from benchmarks.report import Conditions, markdown
+from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared
+from benchmarks.service import OURS_WITH_PICTURE, Service
 from benchmarks.targets import rows_of
 from tests.redis_server import RedisServer
 
 PARTS = ("grpc", "worker", "pickup")
-GRPC_REQUESTS, QUICK_GRPC_REQUESTS = 8_000, 1_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,26 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("CPU is read from /proc, which this system does not have; --only grpc does without")
     # Whatever was started is ended on the way out, also when this is told to stop.
     signal.signal(signal.SIGTERM, _stop)
-    effort = QUICK if arguments.quick else _full(arguments.rounds)
+    effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
     parts = (arguments.only,) if arguments.only else PARTS
     began, load_before = time.monotonic(), os.getloadavg()[0]
     commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
 
-    results, ratios = Results(), []
-    contenders: list[Contender] = [Service()]
-    if parts != ("grpc",):
+    results = Results()
+    contenders: list[Contender] = [Service(), Service(picture=True)]
+    if {"worker", "pickup"} & {*parts}:
         contenders += prepared(PEERS, results)
-    if "grpc" in parts:
-        ratios = echo_ratio.measure(
-            rounds=effort.rounds, requests=QUICK_GRPC_REQUESTS if arguments.quick else GRPC_REQUESTS
-        )
-        print(*ratios, sep="\n", flush=True)
     with RedisServer() as redis:
         redis_version = _first_line([redis.executable, "--version"])
-        if "worker" in parts:
-            measure_work(contenders, redis, effort, results)
-        if "pickup" in parts:
-            measure_pick_ups(contenders, redis, effort, results)
+        for part in parts:
+            results.attempt(part, partial(_measure, part, contenders, redis, effort, results))
 
     now = datetime.now(UTC)
     conditions = Conditions(
@@ -94,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_after=os.getloadavg()[0],
         contenders={contender.name: contender.description for contender in contenders},
     )
-    rows = rows_of(results, ratios)
+    rows = rows_of(results)
     if arguments.quick:
         print("\n" + markdown(conditions, rows, results))
         return 0
@@ -114,8 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _full(rounds: int) -> Effort:
-    return Effort(rounds=rounds, work_s=FULL_WORK_S, pick_up_samples=FULL_SAMPLES, pick_up_s=FULL_PICK_UP_S)
+def _measure(
+    part: str, contenders: Sequence[Contender], redis: RedisServer, effort: Effort, results: Results
+) -> None:
+    if part == "grpc":
+        results.ratios = echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests)
+        print(*results.ratios, sep="\n", flush=True)
+    elif part == "worker":
+        measure_work(contenders, redis, effort, results)
+    elif part == "pickup":
+        # Its task is the same with and without a picture up to the entry.
+        once = [contender for contender in contenders if contender.name != OURS_WITH_PICTURE]
+        measure_pick_ups(once, redis, effort, results)
 
 
 def _machine() -> str:

@@ -10,7 +10,7 @@ from benchmarks import environments
 from benchmarks.environments import NotInstalled, python_of, versions_of
 from benchmarks.peer import PEERS, Peer
 from benchmarks.rounds import Results, prepared
-from benchmarks.service import Service
+from benchmarks.service import OURS, Service
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_library_that_cannot_be_installed_takes_no_part(place: Path) -> None:
     library = PEERS[0]
     (place / f"{library.environment}.txt").write_text(f"{library.environment} @ file://{place}/missing.whl\n")
     results = Results()
-    assert [contender.name for contender in prepared([Service(), library], results)] == [Service.name]
+    assert [contender.name for contender in prepared([Service(), library], results)] == [OURS]
     assert "missing.whl" in results.missing[library.name]
     with pytest.raises(NotInstalled):
         python_of(library.environment)

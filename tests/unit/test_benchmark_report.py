@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
+from benchmarks.latencies import Latencies
 from benchmarks.report import Conditions, markdown
 from benchmarks.rounds import Results
-from benchmarks.service import Service
+from benchmarks.service import OURS, OURS_WITH_PICTURE
 from benchmarks.targets import rows_of
-from benchmarks.worker_round import PickUp, Work
+from benchmarks.worker_round import Work
 
-OURS, PEER, OTHER = Service.name, "a peer", "another"
+PEER, OTHER = "a peer", "another"
 CONDITIONS = Conditions(
     date="2026-01-02",
     command="python -m benchmarks",
@@ -29,50 +30,61 @@ CONDITIONS = Conditions(
 )
 
 
+RATIOS = [
+    Ratio(method=GET_TASK, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
+    Ratio(method=SUBMIT, service_rates=(490.0,) * 5, echo_rates=(1000.0,) * 5, service_cpu_ms=(0.5,) * 5),
+]
+
+
 def rounds_of(rate: float, cost: float) -> list[Work]:
-    return [Work(tasks_per_s=rate * factor, cpu_ms_per_task=cost) for factor in (1.0, 0.9, 1.1, 1.0, 1.0)]
+    return [
+        Work(tasks_per_s=rate * factor, cpu_ms_per_task=cost, redis_cpu_ms_per_task=0.1)
+        for factor in (1.0, 0.9, 1.1, 1.0, 1.0)
+    ]
+
+
+def latencies_of(p50: float, p99: float, *, samples: int = 80) -> Latencies:
+    """With this median, and this at the end."""
+    return Latencies((p50,) * (samples - 4) + (p99,) * 4)
 
 
 @pytest.fixture
 def results() -> Results:
     return Results(
+        ratios=RATIOS,
         work={
             10: {
                 OURS: rounds_of(2500, 0.4),
+                OURS_WITH_PICTURE: rounds_of(1500, 0.7),
                 PEER: rounds_of(1000, 0.5),
                 OTHER: rounds_of(800, 0.3),
             }
         },
         pick_ups={
-            OURS: [PickUp(p50_ms=1.5, p99_ms=21.0)] * 5,
-            PEER: [PickUp(p50_ms=2.0, p99_ms=3.0)] * 5,
+            OURS: [latencies_of(1.5, 21.0)] * 5,
+            PEER: [latencies_of(2.0, 3.0)] * 5,
+            OTHER: [latencies_of(900.0, 1.0, samples=20)] * 5,
         },
         missing={"a third, pick-up": "it was not to be had"},
     )
 
 
-RATIOS = [
-    Ratio(method=GET_TASK, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
-    Ratio(method=SUBMIT, service_rates=(490.0,) * 5, echo_rates=(1000.0,) * 5),
-]
-
-
 def test_every_target_has_its_verdict(results: Results) -> None:
-    verdicts = {row.what: (row.other, row.verdict) for row in rows_of(results, RATIOS)}
+    verdicts = {row.what: (row.other, row.verdict) for row in rows_of(results)}
     assert verdicts == {
         "GetTask, SQLite store": ("bare gRPC echo", "met"),
         "GenerateImageAsync, SQLite store": ("bare gRPC echo", "MISSED"),
         "worker throughput, 10 at once": (PEER, "met"),
         "worker CPU per task, 10 at once": (OTHER, "MISSED"),
         "pick-up, p50": ("", "met"),
-        "pick-up, p99": ("", "MISSED"),
+        "pick-up, p99 of 400": ("", "MISSED"),
         "pick-up, p50 beside peers": (PEER, "met"),
         "pick-up, p99 beside peers": (PEER, "MISSED"),
     }
 
 
 def test_the_page_shows_rows_contenders_and_what_is_missing(results: Results) -> None:
-    page = markdown(CONDITIONS, rows_of(results, RATIOS), results, plot="plot.svg")
+    page = markdown(CONDITIONS, rows_of(results), results, plot="plot.svg")
     assert (
         "| worker throughput, 10 at once | tasks/s | 2,250 / **2,500** / 2,750 | a peer "
         "| 900 / **1,000** / 1,100 | 2.50 / **2.50** / 2.50 × | ≥ 2 × | met |"
@@ -80,7 +92,10 @@ def test_the_page_shows_rows_contenders_and_what_is_missing(results: Results) ->
     assert "| pick-up, p50 beside peers | ms |" in page
     assert "| -0.50 / **-0.50** / -0.50 ms | not behind | met |" in page
     assert "| **MISSED** |" in page
-    assert "| another | 720 / **800** / 880 | 0.30 / **0.30** / 0.30 |" in page
+    assert "| another | 720 / **800** / 880 | 0.30 / **0.30** / 0.30 | 0.10 / **0.10** / 0.10 |" in page
+    assert f"| {OURS_WITH_PICTURE} | 1,350 / **1,500** / 1,650 |" in page
+    assert "| GenerateImageAsync | 490 / **490** / 490 | 0.50 / **0.50** / 0.50 |" in page
+    assert "| another | 900 / **900** / 900 | too few samples | 100 |" in page
     assert "- a third, pick-up: not measured: it was not to be had" in page
     assert "`python -m benchmarks` at abc1234: 5 rounds" in page
     assert "- a peer: what that is" in page
@@ -89,23 +104,45 @@ def test_the_page_shows_rows_contenders_and_what_is_missing(results: Results) ->
 
 
 def test_each_line_of_a_table_has_the_columns_of_its_head(results: Results) -> None:
-    page = markdown(CONDITIONS, rows_of(results, RATIOS), results)
+    page = markdown(CONDITIONS, rows_of(results), results)
     for table in page.split("\n\n"):
         if table.startswith("|"):
             assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
 def test_too_few_rounds_are_called_a_trial(results: Results) -> None:
-    page = markdown(replace(CONDITIONS, rounds=4), rows_of(results, RATIOS), results)
+    page = markdown(replace(CONDITIONS, rounds=4), rows_of(results), results)
     assert "**A trial: fewer than 5 rounds.**" in page
 
 
 def test_without_peers_ours_is_still_shown_and_held_to_its_bounds(results: Results) -> None:
     alone = Results(work={10: {OURS: results.work[10][OURS]}}, pick_ups={OURS: results.pick_ups[OURS]})
-    rows = rows_of(alone, [])
-    assert [row.what for row in rows] == ["pick-up, p50", "pick-up, p99"]
+    rows = rows_of(alone)
+    assert [row.what for row in rows] == ["pick-up, p50", "pick-up, p99 of 400"]
     assert f"| {OURS} | 2,250 / **2,500** / 2,750 |" in markdown(CONDITIONS, rows, alone)
 
 
 def test_what_was_not_measured_has_no_rows() -> None:
-    assert rows_of(Results(), []) == []
+    assert rows_of(Results()) == []
+
+
+def test_who_failed_in_mid_run_is_shown_and_not_compared(results: Results) -> None:
+    results.work[10][PEER] = results.work[10][PEER][:2]
+    rows = {row.what: row for row in rows_of(results)}
+    assert rows["worker throughput, 10 at once"].other == OTHER
+    assert f"| {PEER} | 900 / **950** / 1,000 |" in markdown(CONDITIONS, list(rows.values()), results)
+
+
+def test_when_ours_failed_in_mid_run_its_rounds_are_compared(results: Results) -> None:
+    results.work[10][OURS] = results.work[10][OURS][:2]
+    row = next(row for row in rows_of(results) if row.what == "worker throughput, 10 at once")
+    assert list(row.ours.values) == [2500, 2250]
+    assert row.compared is not None
+    assert len(row.compared.values) == 2
+
+
+def test_when_ours_was_not_measured_the_others_are_still_shown(results: Results) -> None:
+    del results.work[10][OURS], results.pick_ups[OURS]
+    rows = rows_of(results)
+    assert [row.what for row in rows] == ["GetTask, SQLite store", "GenerateImageAsync, SQLite store"]
+    assert f"| {PEER} | 900 / **1,000** / 1,100 |" in markdown(CONDITIONS, rows, results)

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import echo_ratio
+from benchmarks import echo_ratio, growth, open_waits, soak, start_up, sync_calls
 from benchmarks.contender import Contender
 from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
 from benchmarks.environments import ROOT, NotInstalled
@@ -31,13 +31,31 @@ from benchmarks.service import OURS_WITH_PICTURE, Service
 from benchmarks.targets import rows_of
 from tests.redis_server import RedisServer
 
-PARTS = ("grpc", "worker", "pickup")
+PARTS = {
+    "grpc": "GetTask and GenerateImageAsync beside a bare echo",
+    "worker": "a worker's throughput and cost beside other queues",
+    "pickup": "from submit to the task's entry, beside other queues",
+    "sync": "200 callers of a provider that takes a second",
+    "start": "an api process until its first answer, and idle",
+    "waits": "10,000 synchronous calls open in one api process",
+    "growth": "a million tasks stored and queued beside a thousand",
+    "soak": "half an hour at half load",
+}
+LONG = ("growth", "soak")
+"""Only when they are asked for: about ten minutes, and half an hour."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for; the exit code says whether it could be, not what came out."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=PARTS, help="one part")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="parts:\n"
+        + "\n".join(f"  {part:<8} {what}" for part, what in PARTS.items())
+        + f"\nWithout --only all but the long ones: {', '.join(LONG)}.",
+    )
+    parser.add_argument("--only", choices=PARTS, metavar="PART", help="one part")
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one short round, printed and not kept: a trial")
     parser.add_argument(
@@ -51,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whatever was started is ended on the way out, also when this is told to stop.
     signal.signal(signal.SIGTERM, _stop)
     effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
-    parts = (arguments.only,) if arguments.only else PARTS
+    parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
     began, load_before = time.monotonic(), os.getloadavg()[0]
     commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
 
@@ -110,6 +128,16 @@ def _measure(
         # Its task is the same with and without a picture up to the entry.
         once = [contender for contender in contenders if contender.name != OURS_WITH_PICTURE]
         measure_pick_ups(once, redis, effort, results)
+    elif part == "sync":
+        results.sync = sync_calls.measure(redis, effort)
+    elif part == "start":
+        results.starts = start_up.measure(redis, effort)
+    elif part == "waits":
+        results.waits = open_waits.measure(redis, effort)
+    elif part == "growth":
+        results.growth = growth.measure(effort)
+    else:
+        results.soak = soak.measure(redis, effort)
 
 
 def _machine() -> str:

@@ -18,6 +18,7 @@ class Effort:
     """So long a worker is to be busy in a round, as far as a first round, that is not counted, can tell."""
     pick_up_samples: int = 80
     pick_up_s: float = 6.0
+    sync_callers: int = 200
     sync_calls: int = 8
     """Of each caller in a round."""
     idle_s: float = 3.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.comparison import Row, Spread
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import FEWEST_ROUNDS
+from benchmarks.how import how
 from benchmarks.latencies import FEWEST_FOR_P99, Latencies, pooled
 from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
 from benchmarks.worker_round import Work
@@ -55,7 +56,9 @@ def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, p
     if results.missing:
         lines += ["", "## Not measured", ""]
         lines += [f"- {name}: not measured: {why}" for name, why in results.missing.items()]
-    return "\n".join([*lines, "", *_how(conditions)]) + "\n"
+    lines += ["", "## How", "", *how(results), ""]
+    lines += [f"- {name}: {description}" for name, description in conditions.contenders.items()]
+    return "\n".join(lines) + "\n"
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -125,27 +128,6 @@ def _pick_up_table(results: Results) -> list[str]:
         ("contender", "p50, ms", "p99 of all samples, ms", "samples"),
         [cells(name, rounds) for name, rounds in results.pick_ups.items()],
     )
-
-
-def _how(conditions: Conditions) -> list[str]:
-    return [
-        "## How",
-        "",
-        "Figures are min / **median** / max over the rounds. A ratio is taken within each round, against the",
-        "contender with the best median; the verdict is on the median. One figure alone was taken once.",
-        "",
-        "- Worker: the queue is filled while no worker runs. The rate counts from when the slots are full to",
-        "  the last task's entry; CPU is user and system time of the worker's processes, or of Redis,",
-        "  meanwhile, over the tasks entered meanwhile. Peers' tasks only note their moment. Ours are",
-        "  refused by their provider at once, after the claim and the attempt's row, and end in store and",
-        "  queue: that is the line that is compared. What a kept picture costs more is the line beside it.",
-        "- Pick-up: one task at a time, from its submit's return to its entry. Below zero: a worker was",
-        "  there before the submit had returned. Our submit is a gRPC call that writes the store first.",
-        f"  The p99 is that of all rounds' samples together, of at least {FEWEST_FOR_P99}.",
-        "- All use the same Redis over its Unix socket, without persistence, emptied before each round.",
-        "",
-        *(f"- {name}: {description}" for name, description in conditions.contenders.items()),
-    ]
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import grpc.aio
+
 from benchmarks.contender import Contender
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import Effort
 from benchmarks.environments import NotInstalled
+from benchmarks.growth import Growth
 from benchmarks.latencies import Latencies
+from benchmarks.open_waits import OpenWaits
+from benchmarks.soak import Soak
+from benchmarks.start_up import StartUp
+from benchmarks.sync_calls import SyncCalls
 from benchmarks.worker_round import Work, pick_up_round, work_round
 from tests.redis_server import RedisServer
 
@@ -27,6 +34,11 @@ class Results:
     work: dict[int, dict[str, list[Work]]] = field(default_factory=dict)
     """By concurrency."""
     pick_ups: dict[str, list[Latencies]] = field(default_factory=dict)
+    sync: SyncCalls | None = None
+    starts: list[StartUp] = field(default_factory=list)
+    waits: OpenWaits | None = None
+    growth: Growth | None = None
+    soak: Soak | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
 
@@ -39,7 +51,7 @@ class Results:
 
     def failed(self, what: str, error: Exception) -> None:
         """Tell that this could not be measured."""
-        self.missing[what] = str(error) or type(error).__name__
+        self.missing[what] = _reason(error)
         tell(f"{what}: not measured: {self.missing[what]}")
 
 
@@ -131,6 +143,16 @@ def _in_turn(
                 failed.add(contender.name)
                 results.failed(f"{contender.name}, {what}, round {number + 1} of {rounds}", error)
     return {name: measured for name, measured in found.items() if measured}
+
+
+def _reason(error: Exception) -> str:
+    """What one line can tell of it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
 
 
 def tell(line: str) -> None:

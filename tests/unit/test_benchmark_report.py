@@ -7,10 +7,15 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
+from benchmarks.growth import Growth, Rates
 from benchmarks.latencies import Latencies
+from benchmarks.open_waits import OpenWaits, Window
 from benchmarks.report import Conditions, markdown
 from benchmarks.rounds import Results
 from benchmarks.service import OURS, OURS_WITH_PICTURE
+from benchmarks.soak import Soak, grown
+from benchmarks.start_up import StartUp
+from benchmarks.sync_calls import SyncCalls
 from benchmarks.targets import rows_of
 from benchmarks.worker_round import Work
 
@@ -120,6 +125,78 @@ def test_without_peers_ours_is_still_shown_and_held_to_its_bounds(results: Resul
     rows = rows_of(alone)
     assert [row.what for row in rows] == ["pick-up, p50", "pick-up, p99 of 400"]
     assert f"| {OURS} | 2,250 / **2,500** / 2,750 |" in markdown(CONDITIONS, rows, alone)
+
+
+def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> None:
+    window = Window(
+        lag=latencies_of(0.2, 51.0),
+        resident_mib=399.0,
+        read=latencies_of(2.0, 90.0),
+        submit=Latencies((5.0,)),
+        failed=0,
+    )
+    rates = Rates(gets_per_s=1000.0, submits_per_s=500.0, tasks_per_s=900.0)
+    results = Results(
+        sync=SyncCalls(
+            callers=200,
+            spread=[latencies_of(1009.0, 1051.0)] * 5,
+            at_once=[latencies_of(1200.0, 1300.0)] * 5,
+        ),
+        starts=[StartUp(first_answer_s=0.9, idle_mib=91.0)] * 5,
+        waits=OpenWaits(waits=10_000, windows=[window, replace(window, resident_mib=401.0, failed=1)]),
+        growth=Growth(
+            few=1_000,
+            tasks=1_000_000,
+            callers=10_000,
+            bytes_per_task=200.0,
+            small=[rates] * 5,
+            large=[replace(rates, submits_per_s=399.0, tasks_per_s=720.0)] * 5,
+        ),
+        soak=Soak(
+            minutes=30.0,
+            full_calls_per_s=200.0,
+            calls_per_s=100.0,
+            calls=180_000,
+            errors=0,
+            memory_mib={"the api": [50.0, *[100.0] * 9], "the worker": [100.0] * 8 + [106.0, 106.0]},
+        ),
+    )
+    rows = rows_of(results)
+    assert {row.what: row.verdict for row in rows} == {
+        "GenerateImage, provider takes 1 s, 200 callers, p50": "met",
+        "GenerateImage, provider takes 1 s, 200 callers, p99": "MISSED",
+        "the same, all 200 calls in one moment, p50": "",
+        "the same, all 200 calls in one moment, slowest": "",
+        "api, start to first answer": "met",
+        "api, idle": "MISSED",
+        "10,000 sync calls open, memory": "MISSED",
+        "10,000 sync calls open, loop lag p99": "MISSED",
+        "10,000 sync calls open, other calls not answered": "MISSED",
+        "10,000 sync calls open, GetTask p50": "",
+        "10,000 sync calls open, GetTask p99": "",
+        "10,000 sync calls open, GenerateImageAsync p50": "",
+        "GetTask, 1,000,000 tasks stored and queued": "met",
+        "GenerateImageAsync, 1,000,000 tasks stored and queued": "MISSED",
+        "worker, 1,000,000 tasks stored and queued": "met",
+        "Redis per queued task, 1,000,000 of 10,000 callers": "met",
+        "30 minutes at 100 calls/s, memory of the api, end over beginning": "met",
+        "30 minutes at 100 calls/s, memory of the worker, end over beginning": "MISSED",
+        "30 minutes at 100 calls/s, errors": "met",
+    }
+    page = markdown(CONDITIONS, rows, results)
+    assert "| api, idle | MiB resident | 91.0 / **91.0** / 91.0 | - | - | - | ≤ 90 MiB resident |" in page
+    assert (
+        "| the same, all 200 calls in one moment, p50 | ms | 1,200 / **1,200** / 1,200 | - | - | - | - | - |"
+        in page
+    )
+    explained = ("GenerateImage over", "Start:", "Open calls:", "Growth:", "Soak: one run of 180,000")
+    assert all(f"- {words}" in page for words in explained)
+    assert "- Worker:" not in page
+
+
+def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
+    assert grown([100.0]) == 1.0
+    assert grown([50.0, 100.0, 100.0, 100.0, 110.0]) == 1.1
 
 
 def test_what_was_not_measured_has_no_rows() -> None:

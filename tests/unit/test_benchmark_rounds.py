@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 from benchmarks import rounds
 from benchmarks.contender import Contender, Deployment, MeasureFailed
@@ -69,3 +71,25 @@ def test_a_part_that_fails_leaves_the_others() -> None:
     results.attempt("start", lambda: results.work.update({10: {}}))
     assert results.missing == {"soak": "TimeoutError"}
     assert results.work == {10: {}}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            MeasureFailed("it did not stop in order:\na line\n\nthe last one\n"),
+            "it did not stop in order: … the last one",
+        ),
+        (ExceptionGroup("two", [ExceptionGroup("one", [MeasureFailed("inner")])]), "inner"),
+        (
+            AioRpcError(
+                StatusCode.UNAVAILABLE, Metadata(), Metadata(), details="gone", debug_error_string="x"
+            ),
+            "UNAVAILABLE: gone",
+        ),
+    ],
+)
+def test_of_a_failure_one_line_is_told(error: Exception, told: str) -> None:
+    results = Results()
+    results.failed("a part", error)
+    assert results.missing == {"a part": told}

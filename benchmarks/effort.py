@@ -14,10 +14,10 @@ class Effort:
 
     rounds: int = FEWEST_ROUNDS
     grpc_requests: int = 8_000
-    work_s: float = 2.0
+    work_s: float = 1.5
     """So long a worker is to be busy in a round, as far as a first round, that is not counted, can tell."""
-    pick_up_samples: int = 80
-    pick_up_s: float = 6.0
+    pick_up_samples: int = 64
+    pick_up_s: float = 7.0
     sync_callers: int = 200
     sync_calls: int = 8
     """Of each caller in a round."""

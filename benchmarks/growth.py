@@ -8,10 +8,12 @@ the last day of many callers, and the sweep has seen them: as they would be in a
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import redis
 from task.v1 import task_service_pb2
@@ -22,13 +24,14 @@ from benchmarks.echo_ratio import GET_TASK, SUBMIT
 from benchmarks.effort import Effort
 from benchmarks.load import requests_per_second
 from benchmarks.service import Service, ServiceDeployment, request
-from benchmarks.worker_round import work_off
+from benchmarks.stamps import count, read
+from benchmarks.worker_round import NS, until_entered
 from server.domain.catalogue import LOCAL
 from server.domain.request import ImageRequest, Size
 from server.domain.routing import pool_code
 from server.domain.task import Priority, Task, TaskState, TaskType
 from server.ports import Entry, TaskStore, now_ms
-from server.queue.sweep import Sweep
+from server.queue.sweep import GRACE_MS, Sweep, first_id
 from server.queue.task_queue import RedisTaskQueue
 from server.store.connect import open_store
 from tests.redis_server import RedisServer
@@ -37,6 +40,8 @@ from tests.stack import ServiceProcess, calling
 CALLERS = 10_000
 CONCURRENCY = 10
 BATCH = 1_000
+LOOK_EVERY_S = 0.1
+WALKED_WITHIN_S = 300.0
 PATIENCE_S = 60.0
 """For one batch, with nothing else to do."""
 OLDEST_MS, NEWEST_MS = 86_400_000, 1_200_000
@@ -118,8 +123,40 @@ def _round(deployment: ServiceDeployment, redis_server: RedisServer, requests: i
     submits_per_s = requests_per_second(api.target, SUBMIT, message, requests)
     if api.stop():
         raise MeasureFailed(f"the API did not stop in order:\n{api.log()}")
-    work, _ = work_off(deployment, redis_server, tasks=requests, concurrency=CONCURRENCY)
-    return Rates(gets_per_s=gets_per_s, submits_per_s=submits_per_s, tasks_per_s=work.tasks_per_s)
+    return Rates(
+        gets_per_s=gets_per_s,
+        submits_per_s=submits_per_s,
+        tasks_per_s=_worker_rate(deployment, redis_server.url, requests // 2),
+    )
+
+
+def _worker_rate(deployment: ServiceDeployment, redis_url: str, tasks: int) -> float:
+    """What a worker does per second once its sweep has walked over all that is live, as at every start."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        stamps, started_ms = Path(directory) / "stamps", now_ms()
+        with deployment.worker(CONCURRENCY, stamps) as pid:
+            until_entered(stamps, CONCURRENCY, pid)
+            walked_s = asyncio.run(_walked(redis_url, started_ms))
+            first = count(stamps)
+            until_entered(stamps, first + tasks, pid)
+        moments = read(stamps)
+    print(f"growth: the sweep had walked after {walked_s:.0f} s, {first:,} tasks on", flush=True)
+    return tasks / ((moments[first + tasks - 1] - moments[first - 1]) / NS)
+
+
+async def _walked(redis_url: str, since_ms: int) -> float:
+    """Wait for the end of a walk that was begun since then; how long that was. Raises MeasureFailed."""
+    done = first_id(since_ms - GRACE_MS)  # at its end, the mark stands at the grace before its beginning
+    began = time.monotonic()
+    queue = await RedisTaskQueue.connect(redis_url, timeout_s=PATIENCE_S)
+    try:
+        while (marker := await queue.recovery.marker()) is None or marker.last_id < done:
+            if time.monotonic() > began + WALKED_WITHIN_S:
+                raise MeasureFailed(f"the sweep has not walked within {WALKED_WITHIN_S:g} s")
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        await queue.aclose()
+    return time.monotonic() - began
 
 
 async def _one_task(api: ServiceProcess) -> task_service_pb2.GetTaskRequest:

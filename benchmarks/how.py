@@ -37,8 +37,8 @@ with its own lateness. Other calls come from another process by the clock, 20 Ge
 GenerateImageAsync a second."""
 
 GROWTH = """Growth: tasks are brought in by the service's own store and queue, as a backlog of the last day.
-The API is measured without a worker, then the worker without the API; few and many in turn. GetTask reads
-one task, which has just been submitted."""
+The API is measured without a worker; then a worker without the API, after its sweep's first walk over all
+that is live. Few and many in turn. GetTask reads one task, which has just been submitted."""
 
 
 def how(results: Results) -> list[str]:

@@ -50,9 +50,9 @@ def work_off(deployment: Deployment, redis: RedisServer, *, tasks: int, concurre
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stamps = Path(directory) / "stamps"
         with deployment.worker(concurrency, stamps) as pid:
-            begun = _until(stamps, concurrency, pid)
+            begun = until_entered(stamps, concurrency, pid)
             cpu, redis_cpu = -_cpu(pid), -cpu_seconds(redis.pid)
-            ended = _until(stamps, tasks, pid)
+            ended = until_entered(stamps, tasks, pid)
             cpu, redis_cpu = cpu + _cpu(pid), redis_cpu + cpu_seconds(redis.pid)
         moments = read(stamps)
     if begun >= ended:
@@ -76,8 +76,8 @@ def pick_up_round(
             return from_ns(deployment.pick_ups(stamps, samples=samples, seconds=seconds))
 
 
-def _until(stamps: Path, tasks: int, pid: int) -> int:
-    """Until so many tasks were entered; how many they are by then."""
+def until_entered(stamps: Path, tasks: int, pid: int) -> int:
+    """Wait until so many tasks were entered; how many they are by then. Raises MeasureFailed."""
     seen, since = 0, time.monotonic()
     while (now := count(stamps)) < tasks:
         if now > seen:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import echo_ratio, growth, open_waits, soak, start_up, sync_calls
+from benchmarks.asynq import ASYNQ, Asynq
 from benchmarks.contender import Contender
 from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
 from benchmarks.environments import ROOT, NotInstalled
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results()
     contenders: list[Contender] = [Service(), Service(picture=True)]
     if {"worker", "pickup"} & {*parts}:
-        contenders += prepared(PEERS, results)
+        contenders += prepared([*PEERS, Asynq()], results)
     with RedisServer() as redis:
         redis_version = _first_line([redis.executable, "--version"])
         for part in parts:
@@ -125,8 +126,8 @@ def _measure(
     elif part == "worker":
         measure_work(contenders, redis, effort, results)
     elif part == "pickup":
-        # Its task is the same with and without a picture up to the entry.
-        once = [contender for contender in contenders if contender.name != OURS_WITH_PICTURE]
+        # Up to its entry a task of ours is the same with a picture and without; asynq is there for scale.
+        once = [contender for contender in contenders if contender.name not in (OURS_WITH_PICTURE, ASYNQ)]
         measure_pick_ups(once, redis, effort, results)
     elif part == "sync":
         results.sync = sync_calls.measure(redis, effort)

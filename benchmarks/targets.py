@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from benchmarks.asynq import ASYNQ
 from benchmarks.comparison import Better, Row, bound_row, not_behind_row, ratio_row
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
 from benchmarks.growth import Growth
@@ -46,10 +47,28 @@ def echo_rows(ratios: Sequence[Ratio]) -> list[Row]:
 
 
 def work_rows(concurrency: int, work: Mapping[str, Sequence[Work]]) -> list[Row]:
-    """One worker's throughput and cost against the best peer's; none without a peer."""
+    """One worker's throughput and cost against the best peer's; none without a peer.
+
+    asynq is no peer in this: ours beside it is only told.
+    """
     ours, peers = _split(work)
-    if not ours or not peers:
+    scale = peers.pop(ASYNQ, None)
+    if not ours:
         return []
+    beside = []
+    if scale is not None:
+        beside = [
+            ratio_row(
+                f"worker throughput, {concurrency} at once, for scale",
+                "tasks/s",
+                [one.tasks_per_s for one in ours],
+                {ASYNQ: [one.tasks_per_s for one in scale]},
+                better=Better.MORE,
+                target=None,
+            )
+        ]
+    if not peers:
+        return beside
     return [
         ratio_row(
             f"worker throughput, {concurrency} at once",
@@ -67,6 +86,7 @@ def work_rows(concurrency: int, work: Mapping[str, Sequence[Work]]) -> list[Row]
             better=Better.LESS,
             target=CPU,
         ),
+        *beside,
     ]
 
 

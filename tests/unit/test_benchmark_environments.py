@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments
+from benchmarks import asynq, environments
+from benchmarks.asynq import Asynq
 from benchmarks.environments import NotInstalled, python_of, versions_of
 from benchmarks.peer import PEERS, Peer
 from benchmarks.rounds import Results, prepared
@@ -43,6 +44,15 @@ def test_a_library_that_cannot_be_installed_takes_no_part(place: Path) -> None:
     assert "missing.whl" in results.missing[library.name]
     with pytest.raises(NotInstalled):
         python_of(library.environment)
+
+
+def test_without_go_asynq_takes_no_part(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asynq, "PLACE", place)
+    monkeypatch.setenv("PATH", str(place))
+    results = Results()
+    assert prepared([Asynq()], results) == []
+    assert results.missing == {Asynq.name: "go is not on PATH"}
+    assert "asynq v" in Asynq().description
 
 
 @pytest.mark.parametrize("library", PEERS, ids=lambda library: library.name)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.asynq import ASYNQ
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
 from benchmarks.growth import Growth, Rates
 from benchmarks.latencies import Latencies
@@ -201,6 +202,19 @@ def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
 
 def test_what_was_not_measured_has_no_rows() -> None:
     assert rows_of(Results()) == []
+
+
+def test_asynq_is_told_for_scale_and_is_nobodys_best_peer(results: Results) -> None:
+    results.work[10][ASYNQ] = rounds_of(10_000, 0.1)
+    rows = {row.what: row for row in rows_of(results)}
+    assert rows["worker throughput, 10 at once"].other == PEER
+    assert rows["worker CPU per task, 10 at once"].other == OTHER
+    scale = rows["worker throughput, 10 at once, for scale"]
+    assert (scale.other, scale.target, scale.verdict) == (ASYNQ, "", "")
+    assert scale.compared is not None
+    assert scale.compared.median == 0.25
+    page = markdown(CONDITIONS, list(rows.values()), results)
+    assert f"| {ASYNQ} | 9,000 / **10,000** / 11,000 | 0.25 / **0.25** / 0.25 × | - | - |" in page
 
 
 def test_who_failed_in_mid_run_is_shown_and_not_compared(results: Results) -> None:

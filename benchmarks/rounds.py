@@ -15,6 +15,7 @@ from benchmarks.environments import NotInstalled
 from benchmarks.growth import Growth
 from benchmarks.latencies import Latencies
 from benchmarks.open_waits import OpenWaits
+from benchmarks.service import OURS, OURS_WITH_PICTURE
 from benchmarks.soak import Soak
 from benchmarks.start_up import StartUp
 from benchmarks.sync_calls import SyncCalls
@@ -41,16 +42,19 @@ class Results:
     soak: Soak | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
+    complete: bool = True
+    """Whether all of ours was measured that should be."""
 
     def attempt(self, what: str, measure: Callable[[], None]) -> None:
         """Measure; whatever goes wrong becomes a line, for what was measured before must not be lost."""
         try:
             measure()
         except Exception as error:
-            self.failed(what, error)
+            self.failed(what, error, ours=True)
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: Exception, *, ours: bool) -> None:
         """Tell that this could not be measured."""
+        self.complete = self.complete and not ours
         self.missing[what] = _reason(error)
         tell(f"{what}: not measured: {self.missing[what]}")
 
@@ -141,7 +145,8 @@ def _in_turn(
                 found[contender.name].append(measure(contender))
             except Exception as error:  # of whatever kind: the others' results are not to be lost
                 failed.add(contender.name)
-                results.failed(f"{contender.name}, {what}, round {number + 1} of {rounds}", error)
+                ours = contender.name in (OURS, OURS_WITH_PICTURE)
+                results.failed(f"{contender.name}, {what}, round {number + 1} of {rounds}", error, ours=ours)
     return {name: measured for name, measured in found.items() if measured}
 
 

@@ -59,6 +59,7 @@ def test_who_fails_keeps_its_rounds_and_takes_no_further_part(
     }
     assert turns.count(failing) == 3
     assert results.missing == {f"{failing}, pick-up, round 3 of 5": "stuck"}
+    assert results.complete is (failing != OURS)
 
 
 def test_a_part_that_fails_leaves_the_others() -> None:
@@ -70,6 +71,7 @@ def test_a_part_that_fails_leaves_the_others() -> None:
     results.attempt("soak", fail)
     results.attempt("start", lambda: results.work.update({10: {}}))
     assert results.missing == {"soak": "TimeoutError"}
+    assert not results.complete
     assert results.work == {10: {}}
 
 
@@ -91,5 +93,5 @@ def test_a_part_that_fails_leaves_the_others() -> None:
 )
 def test_of_a_failure_one_line_is_told(error: Exception, told: str) -> None:
     results = Results()
-    results.failed("a part", error)
+    results.failed("a part", error, ours=False)
     assert results.missing == {"a part": told}

@@ -50,7 +50,8 @@ def test_who_fails_keeps_its_rounds_and_takes_no_further_part(
     monkeypatch.setattr(rounds, "pick_up_round", pick_up)
     results = Results()
     effort = Effort(rounds=5)
-    measure_pick_ups([Named(OURS), Named("a peer"), Named("another")], RedisServer(), effort, results)
+    with RedisServer() as redis:
+        measure_pick_ups([Named(OURS), Named("a peer"), Named("another")], redis, effort, results)
     assert {name: len(measured) for name, measured in results.pick_ups.items()} == {
         OURS: 5,
         "a peer": 5,

@@ -12,41 +12,51 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import echo_ratio
+from benchmarks import echo_ratio, growth, open_waits, soak, start_up, sync_calls
+from benchmarks.asynq import ASYNQ, Asynq
 from benchmarks.contender import Contender
+from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
 from benchmarks.environments import ROOT, NotInstalled
 from benchmarks.load import generator
 from benchmarks.peer import PEERS
 from benchmarks.plot import draw
 from benchmarks.process_cpu import PROC
-from benchmarks.report import FEWEST_ROUNDS, Conditions, markdown
-from benchmarks.rounds import (
-    FULL_PICK_UP_S,
-    FULL_SAMPLES,
-    FULL_WORK_S,
-    QUICK,
-    Effort,
-    Results,
-    measure_pick_ups,
-    measure_work,
-    prepared,
-)
-from benchmarks.service import Service
+from benchmarks.report import Conditions, markdown
+from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared
+from benchmarks.service import OURS_WITH_PICTURE, Service
 from benchmarks.targets import rows_of
 from tests.redis_server import RedisServer
 
-PARTS = ("grpc", "worker", "pickup")
-GRPC_REQUESTS, QUICK_GRPC_REQUESTS = 8_000, 1_000
+PARTS = {
+    "grpc": "GetTask and GenerateImageAsync beside a bare echo",
+    "worker": "a worker's throughput and cost beside other queues",
+    "pickup": "from submit to the task's entry, beside other queues",
+    "sync": "200 callers of a provider that takes a second",
+    "start": "an api process until its first answer, and idle",
+    "waits": "10,000 synchronous calls open in one api process",
+    "growth": "a million tasks stored and queued beside a thousand",
+    "soak": "half an hour at half load",
+}
+LONG = ("growth", "soak")
+"""Only when they are asked for: about ten minutes, and half an hour."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the arguments ask for; the exit code says whether it could be, not what came out."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=PARTS, help="one part")
+    """Measure what the arguments ask for; the exit code: 0 when all of ours could be, whatever came out."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="parts:\n"
+        + "\n".join(f"  {part:<8} {what}" for part, what in PARTS.items())
+        + f"\nWithout --only all but the long ones: {', '.join(LONG)}.",
+    )
+    parser.add_argument("--only", choices=PARTS, metavar="PART", help="one part")
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one short round, printed and not kept: a trial")
     parser.add_argument(
@@ -59,26 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("CPU is read from /proc, which this system does not have; --only grpc does without")
     # Whatever was started is ended on the way out, also when this is told to stop.
     signal.signal(signal.SIGTERM, _stop)
-    effort = QUICK if arguments.quick else _full(arguments.rounds)
-    parts = (arguments.only,) if arguments.only else PARTS
+    effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
+    parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
     began, load_before = time.monotonic(), os.getloadavg()[0]
     commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
 
-    results, ratios = Results(), []
-    contenders: list[Contender] = [Service()]
-    if parts != ("grpc",):
-        contenders += prepared(PEERS, results)
-    if "grpc" in parts:
-        ratios = echo_ratio.measure(
-            rounds=effort.rounds, requests=QUICK_GRPC_REQUESTS if arguments.quick else GRPC_REQUESTS
-        )
-        print(*ratios, sep="\n", flush=True)
+    results = Results()
+    contenders: list[Contender] = [Service(), Service(picture=True)]
+    if {"worker", "pickup"} & {*parts}:
+        contenders += prepared([*PEERS, Asynq()], results)
     with RedisServer() as redis:
         redis_version = _first_line([redis.executable, "--version"])
-        if "worker" in parts:
-            measure_work(contenders, redis, effort, results)
-        if "pickup" in parts:
-            measure_pick_ups(contenders, redis, effort, results)
+        for part in parts:
+            results.attempt(part, partial(_measure, part, contenders, redis, effort, results))
 
     now = datetime.now(UTC)
     conditions = Conditions(
@@ -94,10 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_after=os.getloadavg()[0],
         contenders={contender.name: contender.description for contender in contenders},
     )
-    rows = rows_of(results, ratios)
+    rows = rows_of(results)
     if arguments.quick:
         print("\n" + markdown(conditions, rows, results))
-        return 0
+        return 0 if results.complete else 1
     arguments.out.mkdir(parents=True, exist_ok=True)
     part = f"-{arguments.only}" if arguments.only else ""
     page = arguments.out / f"{conditions.date}{part}.md"
@@ -111,11 +114,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = markdown(conditions, rows, results, plot=plot)
     page.write_text(text)
     print(f"\n{text}\nkept in {page}")
-    return 0
+    return 0 if results.complete else 1
 
 
-def _full(rounds: int) -> Effort:
-    return Effort(rounds=rounds, work_s=FULL_WORK_S, pick_up_samples=FULL_SAMPLES, pick_up_s=FULL_PICK_UP_S)
+def _measure(
+    part: str, contenders: Sequence[Contender], redis: RedisServer, effort: Effort, results: Results
+) -> None:
+    if part == "grpc":
+        results.ratios = echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests)
+        print(*results.ratios, sep="\n", flush=True)
+    elif part == "worker":
+        measure_work(contenders, redis, effort, results)
+    elif part == "pickup":
+        # Up to its entry a task of ours is the same with a picture and without; asynq is there for scale.
+        once = [contender for contender in contenders if contender.name not in (OURS_WITH_PICTURE, ASYNQ)]
+        measure_pick_ups(once, redis, effort, results)
+    elif part == "sync":
+        results.sync = sync_calls.measure(redis, effort)
+    elif part == "start":
+        results.starts = start_up.measure(redis, effort)
+    elif part == "waits":
+        results.waits = open_waits.measure(redis, effort)
+    elif part == "growth":
+        results.growth = growth.measure(effort)
+    else:
+        results.soak = soak.measure(redis, effort)
 
 
 def _machine() -> str:

@@ -44,6 +44,10 @@ class Better(Enum):
         """The name with the best of the figures."""
         return (max if self is Better.MORE else min)(medians, key=medians.__getitem__)
 
+    def reached(self, figure: float, target: float) -> bool:
+        """Whether the figure is as good as the target, or better."""
+        return figure >= target if self is Better.MORE else figure <= target
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -59,12 +63,14 @@ class Row:
     """Per round: ours divided by theirs, or where `difference` ours less theirs."""
     difference: bool
     target: str
-    met: bool
+    """Empty where nothing is asked."""
+    met: bool | None
+    """None where nothing is asked."""
 
     @property
     def verdict(self) -> str:
-        """The word for it."""
-        return "met" if self.met else "MISSED"
+        """The word for it; empty where nothing is asked."""
+        return "" if self.met is None else "met" if self.met else "MISSED"
 
 
 def ratio_row(
@@ -74,7 +80,7 @@ def ratio_row(
     peers: Mapping[str, Sequence[float]],
     *,
     better: Better,
-    target: float,
+    target: float | None,
 ) -> Row:
     """Ours against the peer with the best median: one ratio per round, the verdict on their median.
 
@@ -90,8 +96,8 @@ def ratio_row(
         theirs=Spread(tuple(theirs)),
         compared=ratios,
         difference=False,
-        target=f"{'≥' if better is Better.MORE else '≤'} {target:g} ×",
-        met=ratios.median >= target if better is Better.MORE else ratios.median <= target,
+        target="" if target is None else f"{'≥' if better is Better.MORE else '≤'} {target:g} ×",
+        met=None if target is None else better.reached(ratios.median, target),
     )
 
 
@@ -115,8 +121,8 @@ def not_behind_row(what: str, unit: str, ours: Sequence[float], peers: Mapping[s
     )
 
 
-def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float) -> Row:
-    """Ours against a bound; the verdict on the median."""
+def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float | None = None) -> Row:
+    """Ours against a bound, or only told; the verdict on the median."""
     spread = Spread(tuple(ours))
     return Row(
         what=what,
@@ -126,8 +132,8 @@ def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float) -> Ro
         theirs=None,
         compared=None,
         difference=False,
-        target=f"≤ {most:g} {unit}",
-        met=spread.median <= most,
+        target="" if most is None else f"≤ {most:g} {unit}",
+        met=None if most is None else spread.median <= most,
     )
 
 

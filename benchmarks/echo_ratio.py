@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from task.v1 import task_pb2, task_service_pb2
 
 from benchmarks.load import LoadFailed, generator, requests_per_second
+from benchmarks.process_cpu import PROC, cpu_seconds
 from tests.side_port import fetch
 from tests.stack import ServiceProcess, calling, running_stack
 
@@ -35,6 +36,8 @@ class Ratio:
     method: str
     service_rates: tuple[float, ...]
     echo_rates: tuple[float, ...]
+    service_cpu_ms: tuple[float, ...] = ()
+    """Of the API process, per request; empty where it cannot be read."""
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -68,7 +71,7 @@ def measure(*, rounds: int, requests: int, least: float | None = None) -> list[R
         get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
         with _echo(task.SerializeToString()) as echo:
             ratios = [
-                _compare(api.target, echo, method, sent, rounds, requests, least)
+                _compare(api, echo, method, sent, rounds, requests, least)
                 for method, sent in ((GET_TASK, get), (SUBMIT, message.SerializeToString()))
             ]
         _all_answered(api)
@@ -89,14 +92,27 @@ def _all_answered(api: ServiceProcess) -> None:
 
 
 def _compare(
-    api: str, echo: str, method: str, message: bytes, rounds: int, requests: int, least: float | None
+    service: ServiceProcess,
+    echo: str,
+    method: str,
+    message: bytes,
+    rounds: int,
+    requests: int,
+    least: float | None,
 ) -> Ratio:
     pairs: list[tuple[float, float]] = []
+    costs_ms: list[float] = []
+    api = service.target
     for target in (api, echo):
         requests_per_second(target, method, message, max(200, requests // 5))
     for number in range(rounds):
         turns = (echo, api) if number % 2 else (api, echo)
-        rates = {target: requests_per_second(target, method, message, requests) for target in turns}
+        rates = {}
+        for target in turns:
+            before = _cpu_s(service)
+            rates[target] = requests_per_second(target, method, message, requests)
+            if target == api and before is not None and (after := _cpu_s(service)) is not None:
+                costs_ms.append(1000 * (after - before) / requests)
         pairs.append((rates[api], rates[echo]))
         if least is not None:
             enough = sum(mine >= least * bare for mine, bare in pairs)
@@ -106,7 +122,12 @@ def _compare(
         method=method,
         service_rates=tuple(mine for mine, _ in pairs),
         echo_rates=tuple(bare for _, bare in pairs),
+        service_cpu_ms=tuple(costs_ms),
     )
+
+
+def _cpu_s(service: ServiceProcess) -> float | None:
+    return cpu_seconds(service.pid) if PROC.is_dir() else None
 
 
 async def _one_task(api: ServiceProcess, message: image_service_pb2.GenerateImageRequest) -> task_pb2.Task:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,8 @@ class Peer:
         """The emptied Redis is all that it needs."""
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
-        yield PeerDeployment(self, redis_server)
+        python = str(python_of(self.environment))
+        yield PeerDeployment([python, "-m", "benchmarks.peers.run", self.module], redis_server)
 
 
 PEERS = (
@@ -111,8 +112,9 @@ PEERS = (
 class PeerDeployment:
     """A peer on an emptied Redis."""
 
-    def __init__(self, peer: Peer, redis_server: RedisServer) -> None:
-        self._peer = peer
+    def __init__(self, program: Sequence[str], redis_server: RedisServer) -> None:
+        """`program` takes a step of `benchmarks.peers.run` and its options as arguments."""
+        self._program = program
         self._redis = redis_server
 
     def enqueue(self, tasks: int) -> None:
@@ -173,9 +175,7 @@ class PeerDeployment:
         return answer
 
     def _command(self, step: str, *arguments: str) -> list[str]:
-        python = str(python_of(self._peer.environment))
-        where = ["-m", "benchmarks.peers.run", self._peer.module, step, "--redis", self._redis.url]
-        return [python, *where, *arguments]
+        return [*self._program, step, "--redis", self._redis.url, *arguments]
 
 
 def _environment() -> dict[str, str]:

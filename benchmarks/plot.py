@@ -11,7 +11,7 @@ from typing import TypedDict
 from benchmarks.comparison import Spread
 from benchmarks.environments import ROOT, NotInstalled, python_of
 from benchmarks.rounds import Results
-from benchmarks.service import Service
+from benchmarks.service import OURS, OURS_WITH_PICTURE
 
 DRAW_TIMEOUT_S = 120.0
 
@@ -75,7 +75,7 @@ def _panel(title: str, figures: Mapping[str, Sequence[float]]) -> Panel:
                 "least": spread.least,
                 "median": spread.median,
                 "most": spread.most,
-                "ours": name == Service.name,
+                "ours": name in (OURS, OURS_WITH_PICTURE),
             }
         )
     return {"title": title, "bars": bars}

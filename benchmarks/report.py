@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.comparison import Row, Spread
+from benchmarks.echo_ratio import Ratio
+from benchmarks.effort import FEWEST_ROUNDS
+from benchmarks.how import how
+from benchmarks.latencies import FEWEST_FOR_P99, Latencies, pooled
 from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
-from benchmarks.worker_round import PickUp, Work
-
-FEWEST_ROUNDS = 5
-"""With fewer than these a run is a trial and says so."""
+from benchmarks.worker_round import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, p
     lines += ["", *verdicts(rows)]
     if plot:
         lines += ["", f"![every contender]({plot})"]
+    if any(ratio.service_cpu_ms for ratio in results.ratios):
+        lines += ["", "## The API's CPU per request", "", *_api_table(results.ratios)]
     for concurrency, work in results.work.items():
         lines += ["", f"## Worker, {concurrency} at once", "", *_work_table(work)]
     if results.pick_ups:
@@ -53,7 +56,9 @@ def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, p
     if results.missing:
         lines += ["", "## Not measured", ""]
         lines += [f"- {name}: not measured: {why}" for name, why in results.missing.items()]
-    return "\n".join([*lines, "", *_how(conditions)]) + "\n"
+    lines += ["", "## How", "", *how(results), ""]
+    lines += [f"- {name}: {description}" for name, description in conditions.contenders.items()]
+    return "\n".join(lines) + "\n"
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -68,8 +73,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
                 row.other or "-",
                 _spread(row.theirs) if row.theirs else "-",
                 _compared(row),
-                row.target,
-                row.verdict if row.met else f"**{row.verdict}**",
+                row.target or "-",
+                f"**{row.verdict}**" if row.met is False else row.verdict or "-",
             )
             for row in rows
         ],
@@ -82,14 +87,30 @@ def _compared(row: Row) -> str:
     return f"{_spread(row.compared)} {row.unit if row.difference else '×'}"
 
 
+def _api_table(ratios: Sequence[Ratio]) -> list[str]:
+    return _table(
+        ("method", "requests/s", "CPU per request, ms"),
+        [
+            (
+                ratio.method.rsplit("/", 1)[-1],
+                _spread(Spread(ratio.service_rates)),
+                _spread(Spread(ratio.service_cpu_ms)),
+            )
+            for ratio in ratios
+            if ratio.service_cpu_ms
+        ],
+    )
+
+
 def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
     return _table(
-        ("contender", "tasks/s", "CPU per task, ms"),
+        ("contender", "tasks/s", "worker CPU per task, ms", "Redis CPU per task, ms"),
         [
             (
                 name,
                 _spread(Spread(tuple(one.tasks_per_s for one in rounds))),
                 _spread(Spread(tuple(one.cpu_ms_per_task for one in rounds))),
+                _spread(Spread(tuple(one.redis_cpu_ms_per_task for one in rounds))),
             )
             for name, rounds in work.items()
         ],
@@ -97,33 +118,16 @@ def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
 
 
 def _pick_up_table(results: Results) -> list[str]:
-    def cells(name: str, rounds: Sequence[PickUp]) -> tuple[str, ...]:
-        p50, p99 = [one.p50_ms for one in rounds], [one.p99_ms for one in rounds]
-        return name, _spread(Spread(tuple(p50))), _spread(Spread(tuple(p99)))
+    def cells(name: str, rounds: Sequence[Latencies]) -> tuple[str, ...]:
+        p50, every = [one.p50_ms for one in rounds], pooled(rounds)
+        samples = len(every.values_ms)
+        p99 = f"**{_figure(every.p99_ms)}**" if samples >= FEWEST_FOR_P99 else "too few samples"
+        return name, _spread(Spread(tuple(p50))), p99, f"{samples:,}"
 
     return _table(
-        ("contender", "p50, ms", "p99, ms"),
+        ("contender", "p50, ms", "p99 of all samples, ms", "samples"),
         [cells(name, rounds) for name, rounds in results.pick_ups.items()],
     )
-
-
-def _how(conditions: Conditions) -> list[str]:
-    return [
-        "## How",
-        "",
-        "Figures are min / **median** / max over the rounds. A ratio is taken within each round, against the",
-        "contender with the best median; the verdict is on the median.",
-        "",
-        "- Worker: the queue is filled while no worker runs. The rate counts from when the slots are full to",
-        "  the last task's entry; CPU is user and system time of the worker's processes meanwhile, over the",
-        "  tasks entered meanwhile. Peers' tasks only note their moment; ours are recorded in a store and",
-        "  leave a picture each.",
-        "- Pick-up: one task at a time, from its submit's return to its entry. Below zero: a worker was",
-        "  there before the submit had returned. Our submit is a gRPC call that writes the store first.",
-        "- All use the same Redis over its Unix socket, without persistence, emptied before each round.",
-        "",
-        *(f"- {name}: {description}" for name, description in conditions.contenders.items()),
-    ]
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
@@ -135,6 +139,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _spread(spread: Spread) -> str:
+    if len(spread.values) == 1:
+        return f"**{_figure(spread.median)}**"
     return f"{_figure(spread.least)} / **{_figure(spread.median)}** / {_figure(spread.most)}"
 
 

@@ -6,10 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from benchmarks.contender import Contender, MeasureFailed
+import grpc.aio
+
+from benchmarks.contender import Contender
+from benchmarks.echo_ratio import Ratio
+from benchmarks.effort import Effort
 from benchmarks.environments import NotInstalled
-from benchmarks.service import Service
-from benchmarks.worker_round import PickUp, Work, pick_up_round, work_round
+from benchmarks.growth import Growth
+from benchmarks.latencies import Latencies
+from benchmarks.open_waits import OpenWaits
+from benchmarks.service import OURS, OURS_WITH_PICTURE
+from benchmarks.soak import Soak
+from benchmarks.start_up import StartUp
+from benchmarks.sync_calls import SyncCalls
+from benchmarks.worker_round import Work, pick_up_round, work_round
 from tests.redis_server import RedisServer
 
 T = TypeVar("T")
@@ -17,34 +27,36 @@ CONCURRENCIES = (10, 100)
 PICK_UP_CONCURRENCY = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much is measured."""
-
-    rounds: int
-    work_s: float
-    """So long a worker is to be busy in a round, as far as a first round, that is not counted, can tell."""
-    pick_up_samples: int
-    pick_up_s: float
-
-    def tasks(self, rate: float, concurrency: int) -> int:
-        """Tasks of a round for a contender that does `rate` per second."""
-        return max(10 * concurrency, round(rate * self.work_s))
-
-
-FULL_WORK_S, FULL_SAMPLES, FULL_PICK_UP_S = 2.5, 80, 6.0
-QUICK = Effort(rounds=1, work_s=0.5, pick_up_samples=10, pick_up_s=1.0)
-
-
 @dataclass(slots=True)
 class Results:
-    """What was measured, by contender; each list has one entry per round."""
+    """What was measured, by contender; each list has one entry per round, or fewer when it failed."""
 
+    ratios: list[Ratio] = field(default_factory=list)
     work: dict[int, dict[str, list[Work]]] = field(default_factory=dict)
     """By concurrency."""
-    pick_ups: dict[str, list[PickUp]] = field(default_factory=dict)
+    pick_ups: dict[str, list[Latencies]] = field(default_factory=dict)
+    sync: SyncCalls | None = None
+    starts: list[StartUp] = field(default_factory=list)
+    waits: OpenWaits | None = None
+    growth: Growth | None = None
+    soak: Soak | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
+    complete: bool = True
+    """Whether all of ours was measured that should be."""
+
+    def attempt(self, what: str, measure: Callable[[], None]) -> None:
+        """Measure; whatever goes wrong becomes a line, for what was measured before must not be lost."""
+        try:
+            measure()
+        except Exception as error:
+            self.failed(what, error, ours=True)
+
+    def failed(self, what: str, error: Exception, *, ours: bool) -> None:
+        """Tell that this could not be measured."""
+        self.complete = self.complete and not ours
+        self.missing[what] = _reason(error)
+        tell(f"{what}: not measured: {self.missing[what]}")
 
 
 def prepared(contenders: Sequence[Contender], results: Results) -> list[Contender]:
@@ -73,15 +85,16 @@ def measure_work(
             rate = rates.get(contender.name, 0.0)
             tasks = effort.tasks(rate, concurrency)
             found = work_round(contender, redis, tasks=tasks, concurrency=concurrency)
-            _tell(
+            tell(
                 f"{contender.name}, {concurrency} at once, {tasks:,} tasks{'' if rate else ' (warm-up)'}: "
-                f"{found.tasks_per_s:,.0f} tasks/s, {found.cpu_ms_per_task:.2f} ms of CPU per task"
+                f"{found.tasks_per_s:,.0f} tasks/s, {found.cpu_ms_per_task:.2f} ms of CPU per task and "
+                f"{found.redis_cpu_ms_per_task:.2f} ms of Redis'"
             )
             rates.setdefault(contender.name, found.tasks_per_s)
             return found
 
         what = f"worker, {concurrency} at once"
-        warm = _in_turn(contenders, work, 1, what, results)
+        warm = _in_turn(contenders, work, 1, f"{what}, warm-up", results)
         results.work[concurrency] = _in_turn(
             [contender for contender in contenders if contender.name in warm],
             work,
@@ -96,7 +109,7 @@ def measure_pick_ups(
 ) -> None:
     """Idle queues."""
 
-    def pick_up(contender: Contender) -> PickUp:
+    def pick_up(contender: Contender) -> Latencies:
         found = pick_up_round(
             contender,
             redis,
@@ -104,7 +117,7 @@ def measure_pick_ups(
             seconds=effort.pick_up_s,
             concurrency=PICK_UP_CONCURRENCY,
         )
-        _tell(f"{contender.name}, pick-up: p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms")
+        tell(f"{contender.name}, pick-up: p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms")
         return found
 
     results.pick_ups = _in_turn(contenders, pick_up, effort.rounds, "pick-up", results)
@@ -117,26 +130,36 @@ def _in_turn(
     what: str,
     results: Results,
 ) -> dict[str, list[T]]:
-    """Every contender once per round, another one first each time; a peer that fails takes no further part.
+    """Every contender once per round, another one first each time.
 
-    Raises MeasureFailed when it is the service that fails.
+    One that fails takes no further part: it keeps the rounds that it has, and is told of as missing.
     """
     found: dict[str, list[T]] = {contender.name: [] for contender in contenders}
+    failed: set[str] = set()
     for number in range(rounds):
         first = number % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
-            if contender.name not in found:
+            if contender.name in failed:
                 continue
             try:
                 found[contender.name].append(measure(contender))
-            except MeasureFailed as error:
-                if contender.name == Service.name:
-                    raise
-                results.missing[f"{contender.name}, {what}"] = str(error)
-                _tell(f"{contender.name}, {what}: not measured: {error}")
-                del found[contender.name]
-    return found
+            except Exception as error:  # of whatever kind: the others' results are not to be lost
+                failed.add(contender.name)
+                ours = contender.name in (OURS, OURS_WITH_PICTURE)
+                results.failed(f"{contender.name}, {what}, round {number + 1} of {rounds}", error, ours=ours)
+    return {name: measured for name, measured in found.items() if measured}
 
 
-def _tell(line: str) -> None:
+def _reason(error: Exception) -> str:
+    """What one line can tell of it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+
+
+def tell(line: str) -> None:
+    """Show it at once."""
     print(line, flush=True)

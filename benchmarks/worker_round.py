@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contender import Contender, MeasureFailed
+from benchmarks.contender import Contender, Deployment, MeasureFailed
+from benchmarks.latencies import Latencies, from_ns
 from benchmarks.process_cpu import cpu_seconds
 from benchmarks.stamps import count, read
 from tests.redis_server import RedisServer
@@ -23,60 +24,60 @@ class Work:
 
     tasks_per_s: float
     cpu_ms_per_task: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PickUp:
-    """Milliseconds from a submit's return to the task's entry."""
-
-    p50_ms: float
-    p99_ms: float
+    redis_cpu_ms_per_task: float
+    """What the same tasks cost the Redis server."""
 
 
 def work_round(contender: Contender, redis: RedisServer, *, tasks: int, concurrency: int) -> Work:
-    """Fill the queue, start a worker, and see how fast and at what cost it goes. Raises MeasureFailed.
+    """Fill the queue, start a worker, and see how fast and at what cost it goes. Raises MeasureFailed."""
+    with contender.deployed(redis) as deployment:
+        deployment.enqueue(tasks)
+        work, entered = work_off(deployment, redis, tasks=tasks, concurrency=concurrency)
+        if entered != tasks:
+            raise MeasureFailed(f"{entered} entries of {tasks} tasks")
+        deployment.check(tasks)
+    return work
+
+
+def work_off(deployment: Deployment, redis: RedisServer, *, tasks: int, concurrency: int) -> tuple[Work, int]:
+    """Run a worker until so many of at least as many waiting tasks were entered; with it, how many were by
+    its end. Raises MeasureFailed.
 
     What counts begins with the entry of the first task that took the place of an ended one, so that start
     and first claim are left out, and ends with the last entry: each entry in between stands for a task that
     was done.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, contender.deployed(redis) as deployment:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stamps = Path(directory) / "stamps"
-        deployment.enqueue(tasks)
         with deployment.worker(concurrency, stamps) as pid:
-            begun = _until(stamps, concurrency, pid)
-            cpu = -_cpu(pid)
-            ended = _until(stamps, tasks, pid)
-            cpu += _cpu(pid)
+            begun = until_entered(stamps, concurrency, pid)
+            cpu, redis_cpu = -_cpu(pid), -cpu_seconds(redis.pid)
+            ended = until_entered(stamps, tasks, pid)
+            cpu, redis_cpu = cpu + _cpu(pid), redis_cpu + cpu_seconds(redis.pid)
         moments = read(stamps)
-        if len(moments) != tasks or begun >= ended:
-            raise MeasureFailed(f"{len(moments)} entries of {tasks} tasks")
-        deployment.check(tasks)
-    elapsed_s = (moments[-1] - moments[concurrency - 1]) / NS
+    if begun >= ended:
+        raise MeasureFailed(f"{ended} tasks were entered before anybody looked")
+    elapsed_s = (moments[tasks - 1] - moments[concurrency - 1]) / NS
     return Work(
         tasks_per_s=(tasks - concurrency) / elapsed_s,
         cpu_ms_per_task=1000 * cpu / (ended - begun),
-    )
+        redis_cpu_ms_per_task=1000 * redis_cpu / (ended - begun),
+    ), len(moments)
 
 
 def pick_up_round(
     contender: Contender, redis: RedisServer, *, samples: int, seconds: float, concurrency: int
-) -> PickUp:
-    """Submit single tasks to an idle worker. Raises MeasureFailed."""
+) -> Latencies:
+    """Submit single tasks to an idle worker: from a submit's return to the task's entry. Raises
+    MeasureFailed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, contender.deployed(redis) as deployment:
         stamps = Path(directory) / "stamps"
         with deployment.worker(concurrency, stamps):
-            latencies = sorted(deployment.pick_ups(stamps, samples=samples, seconds=seconds))
-    return PickUp(p50_ms=quantile(latencies, 0.50) / 1e6, p99_ms=quantile(latencies, 0.99) / 1e6)
+            return from_ns(deployment.pick_ups(stamps, samples=samples, seconds=seconds))
 
 
-def quantile(ordered: list[int], share: float) -> float:
-    """The smallest of the ordered values that is not exceeded by at least this share of them."""
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
-
-
-def _until(stamps: Path, tasks: int, pid: int) -> int:
-    """Until so many tasks were entered; how many they are by then."""
+def until_entered(stamps: Path, tasks: int, pid: int) -> int:
+    """Wait until so many tasks were entered; how many they are by then. Raises MeasureFailed."""
     seen, since = 0, time.monotonic()
     while (now := count(stamps)) < tasks:
         if now > seen:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.comparison import Better, Spread, bound_row, not_behind_row, ratio_row
-from benchmarks.rounds import Effort
-from benchmarks.worker_round import quantile
+from benchmarks.effort import Effort
+from benchmarks.latencies import Latencies, from_ns, pooled, quantile
 
 SLOW, FAST = (100.0, 120.0, 110.0), (200.0, 150.0, 400.0)
 
@@ -78,6 +78,25 @@ def test_a_bound_holds_for_the_median(median: float, verdict: str) -> None:
     assert (row.compared, row.target, row.verdict) == (None, "≤ 5 ms", verdict)
 
 
+def test_where_nothing_is_asked_there_is_no_verdict() -> None:
+    told = bound_row("GetTask", "ms", (1.0, 2.0, 3.0))
+    beside = ratio_row("throughput", "tasks/s", (50.0,), {"fast": (200.0,)}, better=Better.MORE, target=None)
+    assert (told.target, told.verdict, told.met) == ("", "", None)
+    assert (beside.target, beside.verdict, beside.compared) == ("", "", Spread((0.25,)))
+
+
+def test_latencies_of_rounds_are_pooled_for_their_p99() -> None:
+    rounds = [from_ns(range(first, 300_000_000, 3_000_000)) for first in (1_000_000, 2_000_000, 3_000_000)]
+    assert [len(one.values_ms) for one in rounds] == [100, 100, 99]
+    assert rounds[0].p50_ms == 148.0
+    assert pooled(rounds).p99_ms == 297.0
+
+
+def test_without_a_sample_there_are_no_latencies() -> None:
+    with pytest.raises(ValueError, match="no latency"):
+        Latencies(())
+
+
 @pytest.mark.parametrize(
     ("values", "share", "expected"),
     [
@@ -97,7 +116,7 @@ def test_a_quantile_is_the_least_value_that_enough_do_not_exceed(
 
 
 def test_a_round_is_as_long_as_asked_but_never_a_handful_of_tasks() -> None:
-    effort = Effort(rounds=1, work_s=2.5, pick_up_samples=1, pick_up_s=1.0)
+    effort = Effort(work_s=2.5)
     assert effort.tasks(1000.0, 10) == 2500
     assert effort.tasks(0.0, 10) == 100
     assert effort.tasks(50.0, 100) == 1000

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments
+from benchmarks import asynq, environments
+from benchmarks.asynq import Asynq
 from benchmarks.environments import NotInstalled, python_of, versions_of
 from benchmarks.peer import PEERS, Peer
 from benchmarks.rounds import Results, prepared
-from benchmarks.service import Service
+from benchmarks.service import OURS, Service
 
 
 @pytest.fixture
@@ -39,10 +40,19 @@ def test_a_library_that_cannot_be_installed_takes_no_part(place: Path) -> None:
     library = PEERS[0]
     (place / f"{library.environment}.txt").write_text(f"{library.environment} @ file://{place}/missing.whl\n")
     results = Results()
-    assert [contender.name for contender in prepared([Service(), library], results)] == [Service.name]
+    assert [contender.name for contender in prepared([Service(), library], results)] == [OURS]
     assert "missing.whl" in results.missing[library.name]
     with pytest.raises(NotInstalled):
         python_of(library.environment)
+
+
+def test_without_go_asynq_takes_no_part(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asynq, "PLACE", place)
+    monkeypatch.setenv("PATH", str(place))
+    results = Results()
+    assert prepared([Asynq()], results) == []
+    assert results.missing == {Asynq.name: "go is not on PATH"}
+    assert "asynq v" in Asynq().description
 
 
 @pytest.mark.parametrize("library", PEERS, ids=lambda library: library.name)

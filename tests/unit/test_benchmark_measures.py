@@ -1,7 +1,8 @@
-"""What the benchmark reads off other processes: moments of tasks, CPU time of families."""
+"""What the benchmark reads off other processes: moments of tasks, CPU time of families, memory, lag."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.loop_lag import TICK_S, between, tick
+from benchmarks.memory import resident_mib
 from benchmarks.process_cpu import cpu_seconds
 from benchmarks.stamps import StampFile, count, read
 
@@ -65,3 +68,32 @@ def test_a_process_that_is_gone_has_no_cpu_time() -> None:
     done.wait()
     with pytest.raises(ProcessLookupError):
         cpu_seconds(done.pid)
+
+
+def test_memory_is_what_is_resident() -> None:
+    before = resident_mib(os.getpid())
+    held = b"x" * (64 << 20)
+    assert 50 < resident_mib(os.getpid()) - before < 80
+    del held
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    with pytest.raises(ProcessLookupError):
+        resident_mib(done.pid)
+
+
+async def test_a_loop_that_is_held_up_is_late_for_every_moment_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "lags"
+    ticking = asyncio.create_task(tick(path))
+    await asyncio.sleep(0)
+    begin = time.monotonic_ns()
+    time.sleep(0.3)  # noqa: ASYNC251 - the hold-up that is measured
+    await asyncio.sleep(2 * TICK_S)
+    ticking.cancel()
+    lags = between(path, begin, begin + 300_000_000)
+    assert len(lags) == pytest.approx(30, abs=1)
+    assert sorted(lags, reverse=True) == lags, "the first of them waited longest"
+    assert lags[0] >= 0.28e9
+    assert between(path, 0, begin - 1_000_000_000) == []

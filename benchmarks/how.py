@@ -1,0 +1,71 @@
+"""How the figures of a report were made, of whatever is in it."""
+
+from __future__ import annotations
+
+import textwrap
+
+from benchmarks.latencies import FEWEST_FOR_P99
+from benchmarks.rounds import Results
+
+WIDTH = 110
+
+GENERAL = """Figures are min / **median** / max over the rounds; one alone was taken once. A ratio is taken
+within each round, against the contender with the best median; the verdict is on the median."""
+
+WORKER = """Worker: the queue is filled while no worker runs. The rate counts from when the slots are full
+to the last task's entry; CPU is user and system time of the worker's processes, or of Redis, meanwhile,
+over the tasks entered meanwhile. Peers' tasks only note their moment. Ours are refused by their provider at
+once, after the claim and the attempt's row, and end in store and queue: that is the line that is compared.
+What a kept picture costs in addition is the line beside it."""
+
+PICK_UP = f"""Pick-up: one task at a time, from its submit's return to its entry. Below zero: a worker was
+there before the submit had returned. Our submit is a gRPC call that writes the store first. The p99 is that
+of all rounds' samples together; with fewer than {FEWEST_FOR_P99}, as of who polls slowly, there is none."""
+
+REDIS = """All use the same Redis over its Unix socket, without persistence, emptied before each round."""
+
+SYNC = """GenerateImage over a provider that takes a second: as its callers see it. Each makes one call
+after the other, a small picture each, and they began evenly spread over a second; all in one moment is told
+beside it, without a target."""
+
+START = """Start: from the start of the process to the answer of a GetTask over a new connection, then some
+seconds without a call until its memory is read. A first start, not counted, warms the disk."""
+
+WAITS = """Open calls: GenerateImage, and no worker. They are opened once; a round is a window of seconds
+that holds a poll of the store. Lag is that of moments due every 10 ms on the process's own event loop, each
+with its own lateness. Other calls come from another process by the clock, 20 GetTask and 2
+GenerateImageAsync a second."""
+
+GROWTH = """Growth: tasks are brought in by the service's own store and queue, as a backlog of the last day.
+The API is measured without a worker; then a worker without the API, after its sweep's first walk over all
+that is live. Few and many in turn. GetTask reads one task, which has just been submitted."""
+
+
+def how(results: Results) -> list[str]:
+    """The lines, without a heading."""
+    peers = bool(results.work or results.pick_ups)
+    told = {
+        WORKER: bool(results.work),
+        PICK_UP: bool(results.pick_ups),
+        REDIS: peers,
+        SYNC: results.sync is not None,
+        START: bool(results.starts),
+        WAITS: results.waits is not None,
+        GROWTH: results.growth is not None,
+    }
+    items = [text for text, measured in told.items() if measured]
+    if results.soak is not None:
+        items.append(
+            f"Soak: one run of {results.soak.calls:,} GenerateImage calls, by the clock, at half of the "
+            f"{results.soak.full_calls_per_s:.0f} calls/s that API and worker had borne for seconds before. "
+            "Memory is resident, the median of the last fifth of the samples over that of the second fifth."
+        )
+    return [
+        *textwrap.wrap(GENERAL, WIDTH),
+        "",
+        *(
+            line
+            for text in items
+            for line in textwrap.wrap(text, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        ),
+    ]

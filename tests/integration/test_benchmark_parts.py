@@ -1,0 +1,64 @@
+"""Each part of the benchmark that stands alone, as small as it goes, does and sees what it is to measure."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import growth, open_waits, soak, start_up, sync_calls
+from benchmarks.effort import Effort
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.long
+
+SMALL = Effort(
+    rounds=1,
+    sync_callers=10,
+    sync_calls=1,
+    idle_s=0.0,
+    waits=30,
+    window_s=1.0,
+    growth=(20, 700),
+    growth_requests=200,
+    soak_s=2.0,
+    soak_probe_s=0.5,
+)
+
+
+def test_synchronous_calls_take_as_long_as_their_provider_and_more() -> None:
+    with RedisServer() as redis:
+        found = sync_calls.measure(redis, SMALL)
+    for rounds in (found.spread, found.at_once):
+        assert [len(one.values_ms) for one in rounds] == [10]
+        assert min(rounds[0].values_ms) >= 1000 * sync_calls.TAKES_S
+
+
+def test_a_start_ends_with_an_answer() -> None:
+    with RedisServer() as redis:
+        (start,) = start_up.measure(redis, SMALL)
+    assert start.first_answer_s > 0
+    assert 30 < start.idle_mib < 300
+
+
+def test_open_calls_wait_while_others_are_answered() -> None:
+    with RedisServer() as redis:
+        found = open_waits.measure(redis, SMALL)
+    (window,) = found.windows
+    assert window.failed == 0
+    assert len(window.read.values_ms) == 20
+    assert len(window.lag.values_ms) >= 90
+    assert window.resident_mib > 30
+
+
+def test_the_many_are_stored_and_queued_beside_the_few() -> None:
+    found = growth.measure(SMALL)
+    assert found.bytes_per_task > 50
+    assert len(found.small) == len(found.large) == 1
+    assert min(found.large[0].gets_per_s, found.large[0].submits_per_s, found.large[0].tasks_per_s) > 0
+
+
+def test_a_soak_counts_calls_errors_and_memory() -> None:
+    with RedisServer() as redis:
+        found = soak.measure(redis, SMALL)
+    assert found.errors == 0
+    assert found.calls == pytest.approx(found.calls_per_s * SMALL.soak_s, rel=0.2)
+    assert set(found.growth()) == {"the api", "the worker", "Redis"}

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import echo_ratio, growth, open_waits, soak, start_up, sync_calls
+from benchmarks import both_cores, echo_ratio, growth, open_waits, soak, start_up, sync_calls
 from benchmarks.asynq import ASYNQ, Asynq
 from benchmarks.contender import Contender
 from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
@@ -34,6 +34,7 @@ from tests.redis_server import RedisServer
 
 PARTS = {
     "grpc": "GetTask and GenerateImageAsync beside a bare echo",
+    "cores": "an api of two processes beside one of one",
     "worker": "a worker's throughput and cost beside other queues",
     "pickup": "from submit to the task's entry, beside other queues",
     "sync": "200 callers of a provider that takes a second",
@@ -123,6 +124,9 @@ def _measure(
     if part == "grpc":
         results.ratios = echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests)
         print(*results.ratios, sep="\n", flush=True)
+    elif part == "cores":
+        results.scalings = both_cores.measure(rounds=effort.rounds, requests=effort.cores_requests)
+        print(*results.scalings, sep="\n", flush=True)
     elif part == "worker":
         measure_work(contenders, redis, effort, results)
     elif part == "pickup":

@@ -14,6 +14,7 @@ class Effort:
 
     rounds: int = FEWEST_ROUNDS
     grpc_requests: int = 8_000
+    cores_requests: int = 6_000
     work_s: float = 1.5
     """So long a worker is to be busy in a round, as far as a first round, that is not counted, can tell."""
     pick_up_samples: int = 64
@@ -38,6 +39,7 @@ class Effort:
 QUICK = Effort(
     rounds=1,
     grpc_requests=1_000,
+    cores_requests=1_000,
     work_s=0.5,
     pick_up_samples=10,
     pick_up_s=1.0,

@@ -28,6 +28,9 @@ SYNC = """GenerateImage over a provider that takes a second: as its callers see 
 after the other, a small picture each, and they began evenly spread over a second; all in one moment is told
 beside it, without a target."""
 
+CORES = """Two processes of one api share the port; the load generator, Redis and the store take their part of
+the same cores, so on two of them the ratio cannot reach 2. Many connections, for they are what is shared out."""
+
 START = """Start: from the start of the process to the answer of a GetTask over a new connection, then some
 seconds without a call until its memory is read. A first start, not counted, warms the disk."""
 
@@ -45,6 +48,7 @@ def how(results: Results) -> list[str]:
     """The lines, without a heading."""
     peers = bool(results.work or results.pick_ups)
     told = {
+        CORES: bool(results.scalings),
         WORKER: bool(results.work),
         PICK_UP: bool(results.pick_ups),
         REDIS: peers,

@@ -31,10 +31,21 @@ def generator() -> str:
     return "h2load" if shutil.which("h2load") else "a Python client"
 
 
-def requests_per_second(target: str, method: str, message: bytes, requests: int) -> float:
-    """Send so many equal requests, 128 at a time, and divide by the time it took. Raises LoadFailed."""
+def requests_per_second(
+    target: str,
+    method: str,
+    message: bytes,
+    requests: int,
+    *,
+    connections: int = CONNECTIONS,
+    streams: int = STREAMS,
+) -> float:
+    """Send so many equal requests, by default 128 at a time, and divide by the time it took.
+
+    Raises LoadFailed. The Python client has one connection, whatever is asked for.
+    """
     if shutil.which("h2load"):
-        return _h2load(target, method, message, requests)
+        return _h2load(target, method, message, requests, connections, streams)
     command = [sys.executable, "-m", "benchmarks.load", target, method, str(requests)]
     done = subprocess.run(command, input=message, capture_output=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
@@ -42,7 +53,7 @@ def requests_per_second(target: str, method: str, message: bytes, requests: int)
     return float(done.stdout)
 
 
-def _h2load(target: str, method: str, message: bytes, requests: int) -> float:
+def _h2load(target: str, method: str, message: bytes, requests: int, connections: int, streams: int) -> float:
     with tempfile.TemporaryDirectory() as directory:
         frame = Path(directory) / "frame.bin"
         frame.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
@@ -51,9 +62,9 @@ def _h2load(target: str, method: str, message: bytes, requests: int) -> float:
             "-n",
             str(requests),
             "-c",
-            str(CONNECTIONS),
+            str(connections),
             "-m",
-            str(STREAMS),
+            str(streams),
             "-d",
             str(frame),
         ]

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import grpc.aio
 
+from benchmarks.both_cores import Scaling
 from benchmarks.contender import Contender
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import Effort
@@ -32,6 +33,7 @@ class Results:
     """What was measured, by contender; each list has one entry per round, or fewer when it failed."""
 
     ratios: list[Ratio] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
     work: dict[int, dict[str, list[Work]]] = field(default_factory=dict)
     """By concurrency."""
     pick_ups: dict[str, list[Latencies]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from benchmarks import both_cores
 from benchmarks.asynq import ASYNQ
 from benchmarks.comparison import Better, Row, bound_row, not_behind_row, ratio_row
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
@@ -188,7 +189,7 @@ def soak_rows(found: Soak) -> list[Row]:
 
 def rows_of(results: Results) -> list[Row]:
     """Every target that something was measured for."""
-    rows = echo_rows(results.ratios)
+    rows = echo_rows(results.ratios) + both_cores.rows(results.scalings)
     for concurrency, work in results.work.items():
         rows += work_rows(concurrency, work)
     rows += pick_up_rows(results.pick_ups)

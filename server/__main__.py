@@ -8,8 +8,10 @@ import gc
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from server import logs
@@ -36,27 +38,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m server", description="The image-generation service.")
     roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
     for role, text in ROLES.items():
-        roles.add_parser(role, help=text, description=text.capitalize() + ".").add_argument(
+        options = roles.add_parser(role, help=text, description=text.capitalize() + ".")
+        options.add_argument(
             "--ready-fd",
             type=int,
             metavar="FD",
             help="write the ports as one line of JSON to this open file descriptor once listening",
         )
+        if role == "api":
+            _add_processes(options)
     arguments = parser.parse_args(argv)
     try:
-        return _run(arguments.role, arguments.ready_fd)
+        return _run(arguments)
     except SettingsError as error:
         print(f"The settings are wrong:\n{error}", file=sys.stderr)
         return 2
 
 
-def _run(role: str, ready_fd: int | None) -> int:
+def _add_processes(api: argparse.ArgumentParser) -> None:
+    api.add_argument(
+        "--processes",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="so many processes share GRPC_PORT, supervised; default: %(default)s",
+    )
+    # What the supervisor tells each of them: its number, and the open socket of its own side port.
+    api.add_argument("--process", type=_at_least_one, default=0, help=argparse.SUPPRESS)
+    api.add_argument("--side-fd", type=int, help=argparse.SUPPRESS)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    role: str = arguments.role
+    ready_fd: int | None = arguments.ready_fd
     if role == "demo":
         from server.demo import run_demo
 
         return run_demo()
     settings = load()
-    begin_logs(settings, role)
+    begin_logs(settings, role, process=arguments.process if role == "api" else 0)
     if role == "all":
         from server.embedded import run_all
 
@@ -67,13 +93,25 @@ def _run(role: str, ready_fd: int | None) -> int:
         require(settings, "redis_url")
         return asyncio.run(run_queue_command(role, settings.redis_url))
     require(settings, "store_url", "redis_url")
+    return asyncio.run(serve(_work_of(arguments), settings, ready_fd))
+
+
+def _work_of(arguments: argparse.Namespace) -> Run:
     from server.app import run_api, run_worker
 
-    return asyncio.run(serve(run_api if role == "api" else run_worker, settings, ready_fd))
+    if arguments.role == "worker":
+        return run_worker
+    if arguments.processes > 1:
+        from server.api_processes import run_api_processes
+
+        return partial(run_api_processes, processes=arguments.processes)
+    if arguments.side_fd is not None:
+        return partial(run_api, side_socket=socket.socket(fileno=arguments.side_fd))
+    return run_api
 
 
-def begin_logs(settings: Settings, role: str) -> None:
-    """Log as the settings say, in the name of the role."""
+def begin_logs(settings: Settings, role: str, *, process: int = 0) -> None:
+    """Log as the settings say, in the name of the role, and of the process when it is one of several."""
     logs.configure(
         level=settings.log_level,
         form=settings.log_format,
@@ -82,6 +120,7 @@ def begin_logs(settings: Settings, role: str) -> None:
         app=settings.app_name,
         version=settings.app_version,
         role=role,
+        process=process,
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -37,6 +37,7 @@ from server.queue.events import RedisTaskEvents
 from server.queue.sweep import Sweep
 from server.settings import Settings
 from server.side_port import OUTPUTS_PATH
+from server.stopping import before, cancelled, until
 from server.store.output_links import link_secret, seconds_left
 from server.store.outputs import reference_key
 
@@ -73,8 +74,17 @@ def without_adapter(settings: Settings) -> list[str]:
     )
 
 
-async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Serve gRPC and the side port until `stop` is set, then drain within the grace."""
+async def run_api(
+    settings: Settings,
+    stop: asyncio.Event,
+    on_ready: OnReady,
+    *,
+    side_socket: socket.socket | None = None,
+) -> None:
+    """Serve gRPC and the side port until `stop` is set, then drain within the grace.
+
+    With `side_socket` this is one of several processes that share GRPC_PORT: its side port is there.
+    """
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
     from server.api.model_servicer import ModelServicer
@@ -100,7 +110,10 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
     downloads = Downloader(
         reach(allow_private=settings.output_fetch_allow_private), max_bytes=MAX_REFERENCE_BYTES
     )
-    async with contextlib.aclosing(downloads), open_parts(settings, "api", stop) as parts:
+    async with (
+        contextlib.aclosing(downloads),
+        open_parts(settings, "api", stop, side_socket=side_socket) as parts,
+    ):
         if retired := retired_models(parts.catalogue, routing):
             log.warning(
                 "models are offered that their vendors have retired, or so it is reported",
@@ -158,6 +171,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
             usage=UsageServicer(reports=UsageReports(store=parts.store, now_ms=now_ms)),
             health=parts.health,
             metrics=parts.metrics,
+            shared_port=side_socket is not None,
         )
         await check(parts)
         grpc_port = await listen(server.start(HOST, settings.grpc_port), "GRPC_PORT", settings.grpc_port)
@@ -168,7 +182,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
         ]
         on_ready(Listening(grpc_port=grpc_port, http_port=parts.http_port))
         try:
-            await _until(stop, background)
+            await until(stop, background)
             log.info("draining", grace_s=settings.grace_s)
             parts.health.set(draining=True)
             route_away_s = min(ROUTE_AWAY_S, settings.grace_s / 4)
@@ -185,7 +199,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) ->
                     await tasks.drain()
                     await line.drain(timeout_s=LAST_STEPS_S)
         finally:
-            await _cancel(background)
+            await cancelled(background)
             await server.stop(0)
 
 
@@ -252,7 +266,7 @@ async def run_worker(
         cancels = RedisTaskEvents(settings.redis_url, of="cancels")
         sweep = Sweep(parts.queue, parts.store, lease_ms=round(lease_s * 1000))
         await check(parts)
-        if not await _before(stop, beat.register()):
+        if not await before(stop, beat.register()):
             raise StoppedWhileStarting
         background = [
             asyncio.create_task(watch(parts), name="watch"),
@@ -264,7 +278,7 @@ async def run_worker(
         running = asyncio.create_task(pool.run(), name="worker-pool")
         on_ready(Listening(grpc_port=0, http_port=parts.http_port))
         try:
-            await _until(stop, [*background, running])
+            await until(stop, [*background, running])
             log.info("draining", grace_s=settings.grace_s)
             parts.health.set(draining=True)
             pool.stop()
@@ -278,20 +292,7 @@ async def run_worker(
                 running.result()
                 await beat.deregister()
         finally:
-            await _cancel([*background, running])
-
-
-async def _before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work unless a stop is asked for first; whether it was done."""
-    working = asyncio.create_task(work, name="before-stop")
-    stopping = asyncio.create_task(stop.wait(), name="before-stop-asked")
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not working.done():
-        await _cancel([working])
-        return False
-    working.result()
-    return True
+            await cancelled([*background, running])
 
 
 async def _sweep(sweep: Sweep, metrics: Metrics, *, every_s: float) -> None:
@@ -311,22 +312,3 @@ async def _sweep(sweep: Sweep, metrics: Metrics, *, every_s: float) -> None:
             if report.more:
                 continue
         await asyncio.sleep(every_s)
-
-
-async def _until(stop: asyncio.Event, background: Sequence[asyncio.Task[None]]) -> None:
-    """Until a stop is asked for; a background task that dies ends the process instead of dying silently."""
-    stopping = asyncio.create_task(stop.wait(), name="until-stop")
-    try:
-        done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()
-    finally:
-        stopping.cancel()
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task

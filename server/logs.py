@@ -34,9 +34,21 @@ def _dumps(value: Any, **kwargs: Any) -> str:
 
 
 def configure(
-    *, level: str, form: str, directory: Path | None, keep_days: int, app: str, version: str, role: str
+    *,
+    level: str,
+    form: str,
+    directory: Path | None,
+    keep_days: int,
+    app: str,
+    version: str,
+    role: str,
+    process: int = 0,
 ) -> None:
-    """Set up logging for this process: `structlog.get_logger()` and the standard library's loggers alike."""
+    """Set up logging for this process: `structlog.get_logger()` and the standard library's loggers alike.
+
+    `process` is its number when several are one instance: it stands in every line, and each has a file of its
+    own, as no two processes can rotate one.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -56,9 +68,10 @@ def configure(
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
+        name = f"{role}-{process}.log" if process else f"{role}.log"
         handlers.append(
             logging.handlers.TimedRotatingFileHandler(
-                directory / f"{role}.log", when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
+                directory / name, when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
             )
         )
     root = logging.getLogger()
@@ -76,4 +89,6 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(app=app, version=version, role=role)
+    structlog.contextvars.bind_contextvars(
+        app=app, version=version, role=role, **({"process": process} if process else {})
+    )

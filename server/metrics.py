@@ -5,7 +5,7 @@ Labels are closed sets known at start: models are catalogue ids, outcomes and st
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,9 +13,12 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    Metric,
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 _TASK_SECONDS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10, 30, 60, 300)
@@ -155,3 +158,27 @@ class Metrics:
     def expose(self) -> bytes:
         """Everything, as `/metrics` answers it."""
         return generate_latest(self.registry)
+
+
+def exposed_together(texts: Mapping[str, bytes]) -> bytes:
+    """What several processes expose, by their names, as one answer: every series with the label `process`.
+
+    They are not added up: a sum would fall when one process starts anew, which no counter may, and what is
+    the same from every process would count twice.
+    """
+    return generate_latest(_Together(texts))
+
+
+class _Together(Collector):
+    def __init__(self, texts: Mapping[str, bytes]) -> None:
+        self._texts = texts
+
+    def collect(self) -> Iterable[Metric]:
+        together: dict[str, Metric] = {}
+        for process, text in self._texts.items():
+            for family in text_string_to_metric_families(text.decode()):
+                metric = Metric(family.name, family.documentation, family.type)
+                together.setdefault(family.name, metric).samples += [
+                    sample._replace(labels={**sample.labels, "process": process}) for sample in family.samples
+                ]
+        return together.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -58,8 +59,13 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> AsyncIterator[Parts]:
-    """Open everything, the side port first: a process that waits for its store is alive and says so."""
+async def open_parts(
+    settings: Settings, role: str, stop: asyncio.Event, *, side_socket: socket.socket | None = None
+) -> AsyncIterator[Parts]:
+    """Open everything, the side port first: a process that waits for its store is alive and says so.
+
+    The side port is at HTTP_PORT, or on `side_socket`, which listens already.
+    """
     catalogue = _catalogue(settings)
     metrics = Metrics(
         app=settings.app_name,
@@ -84,7 +90,8 @@ async def open_parts(settings: Settings, role: str, stop: asyncio.Event) -> Asyn
     side = SidePort(health=health, metrics=metrics)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(side.stop)
-        http_port = await listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
+        starting = side.start(HOST, settings.http_port) if side_socket is None else side.start_on(side_socket)
+        http_port = await listen(starting, "HTTP_PORT", settings.http_port)
         store = await opened("STORE_URL", partial(open_store, settings.store_url), stop)
         stack.push_async_callback(store.aclose)
         opening = partial(open_outputs, settings.outputs, keys=_s3_keys(settings))
@@ -171,10 +178,16 @@ async def opened(setting: str, opening: Callable[[], Awaitable[T]], stop: asynci
 
 
 async def listen(starting: Awaitable[int], setting: str, port: int) -> int:
+    """The port that is listened on once it is. StartError when it is taken."""
     try:
         return await starting
     except (OSError, RuntimeError) as error:  # aiohttp's and grpc's words for a port in use
-        raise StartError(f"{setting}: port {port} cannot be bound; set {setting} to a free one") from error
+        raise taken(setting, port) from error
+
+
+def taken(setting: str, port: int) -> StartError:
+    """The port of this setting is in use: what to do."""
+    return StartError(f"{setting}: port {port} cannot be bound; set {setting} to a free one")
 
 
 async def watch(parts: Parts) -> None:

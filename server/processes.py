@@ -1,4 +1,4 @@
-"""The child processes of an embedded stack: started, watched, started again, stopped in order.
+"""The child processes of a supervisor: started, watched, started again, stopped in order.
 
 When the supervisor dies, however it does, the kernel ends its children (prctl(2), PR_SET_PDEATHSIG): no
 orphan works on with the data of a next start.
@@ -99,10 +99,22 @@ async def _keep_running(
 class Child:
     """One supervised process of this service."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        descriptors: Sequence[int] = (),
+        start_timeout_s: float | None = START_TIMEOUT_S,
+    ) -> None:
+        """It inherits the `descriptors`. Without a timeout it may wait for its store as long as it takes."""
         self.name = name
         self._arguments = tuple(arguments)
         self._environment = dict(environment)
+        self._descriptors = tuple(descriptors)
+        self._start_timeout_s = start_timeout_s
+        self._announced = False
         self._process: asyncio.subprocess.Process | None = None
         self._log = structlog.get_logger(__name__)
 
@@ -111,12 +123,18 @@ class Child:
         """The present process' id; 0 while there is none."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def listens(self) -> bool:
+        """Whether the present process has said that it listens, and lives."""
+        return self._announced and self._process is not None and self._process.returncode is None
+
     def keep_ports(self, ports: Ports) -> None:
         """Let the next start listen on these ports again."""
         self._environment |= {"GRPC_PORT": str(ports.grpc), "HTTP_PORT": str(ports.http)}
 
     async def start(self) -> Ports:
         """Start the process and wait until it listens. Raises StackError when it does not."""
+        self._announced = False
         read_fd, write_fd = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -126,7 +144,7 @@ class Child:
                 *self._arguments,
                 "--ready-fd",
                 str(write_fd),
-                pass_fds=(write_fd,),
+                pass_fds=(write_fd, *self._descriptors),
                 env=self._environment,
                 preexec_fn=die_with(os.getpid()),
                 start_new_session=True,  # Ctrl-C reaches the supervisor, which stops the children in order
@@ -137,6 +155,7 @@ class Child:
         if not line:
             code = await self._process.wait()
             raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
+        self._announced = True
         ports = json.loads(line)
         return Ports(grpc=ports["grpc_port"], http=ports["http_port"], worker_pid=ports.get("worker_pid", 0))
 
@@ -148,11 +167,11 @@ class Child:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", 0)
         )
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
+            async with asyncio.timeout(self._start_timeout_s):
                 return await reader.readline()
         except TimeoutError as error:
             raise StackError(
-                f"the {self.name} process did not listen within {START_TIMEOUT_S:g} s; see above"
+                f"the {self.name} process did not listen within {self._start_timeout_s:g} s; see above"
             ) from error
         finally:
             transport.close()
@@ -180,6 +199,11 @@ class Child:
             self._log.warning("process did not stop within the grace; killing it", process=self.name)
             process.kill()
             await process.wait()
+
+
+async def stop_all(children: Sequence[Child], grace_s: float) -> None:
+    """Stop them together."""
+    await asyncio.gather(*(child.stop(grace_s) for child in children))
 
 
 class OwnRedis:

@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     )
     log_dir: Path | None = Field(
         None,
-        description="Also log into this directory, one file per role, rotated daily; empty = stderr only.",
+        description="Also log into this directory, one file per role, of `--processes` one each, "
+        "rotated daily; empty = stderr only.",
     )
     log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")
 

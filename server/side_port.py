@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 from aiohttp import web
 
@@ -12,43 +14,65 @@ from server.metrics import CONTENT_TYPE, Metrics
 from server.ports import OutputStore
 
 OUTPUTS_PATH = "/outputs/"
+OUTPUT_ROUTE = OUTPUTS_PATH + "{key:.+}"
 _NOT_FOUND = "There is no such image.\n"
 
 Admits = Callable[[str, str], float | None]
 """From a key and the link's signature ('' without one) to the seconds that the link works still; None if it
 is no good link."""
 
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-class SidePort:
-    """/health (alive), /ready (new work may come), /metrics, /outputs/<key>."""
 
-    def __init__(self, *, health: Health, metrics: Metrics) -> None:
-        self._health = health
-        self._metrics = metrics
-        self._outputs: OutputStore | None = None
-        self._admits: Admits | None = None
+class HttpPort:
+    """A port of HTTP with routes that are read: path to what answers."""
+
+    def __init__(self, routes: Mapping[str, Handler]) -> None:
         app = web.Application()
-        app.router.add_get("/health", self._alive)
-        app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._expose)
-        app.router.add_get(OUTPUTS_PATH + "{key:.+}", self._output)
+        for path, handler in routes.items():
+            app.router.add_get(path, handler)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one for 0. OSError when it cannot be bound."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        return await self._serve_on(web.TCPSite(self._runner, host, port))
+
+    async def start_on(self, listening: socket.socket) -> int:
+        """Answer on a socket that listens already; returns its port."""
+        await self._runner.setup()
+        return await self._serve_on(web.SockSite(self._runner, listening))
+
+    async def _serve_on(self, site: web.BaseSite) -> int:
         await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
 
-    def serve(self, outputs: OutputStore, admits: Admits) -> None:
-        """From now on answer for images, as far as `admits` lets their links through."""
-        self._outputs, self._admits = outputs, admits
-
     async def stop(self) -> None:
         """Close the port and its connections."""
         await self._runner.cleanup()
+
+
+class SidePort(HttpPort):
+    """/health (alive), /ready (new work may come), /metrics, /outputs/<key>."""
+
+    def __init__(self, *, health: Health, metrics: Metrics) -> None:
+        super().__init__(
+            {
+                "/health": self._alive,
+                "/ready": self._ready,
+                "/metrics": self._expose,
+                OUTPUT_ROUTE: self._output,
+            }
+        )
+        self._health = health
+        self._metrics = metrics
+        self._outputs: OutputStore | None = None
+        self._admits: Admits | None = None
+
+    def serve(self, outputs: OutputStore, admits: Admits) -> None:
+        """From now on answer for images, as far as `admits` lets their links through."""
+        self._outputs, self._admits = outputs, admits
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})

@@ -42,7 +42,6 @@ OPTIONS = [
     # Thousands of calls may begin at once; by default most of such a burst is refused with CANCELLED.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
-    ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
 ]
 
 
@@ -58,9 +57,13 @@ class GrpcServer:
         usage: UsageServicer,
         health: Health,
         metrics: Metrics,
+        shared_port: bool = False,
     ) -> None:
+        """With `shared_port` other processes may listen on the port, too; else a taken one is an error."""
         self._calls = Calls(metrics)
-        self._server = grpc.aio.server(interceptors=[self._calls], options=OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[self._calls], options=[*OPTIONS, ("grpc.so_reuseport", int(shared_port))]
+        )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(image, self._server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(task, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, self._server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.domain.errors import StoreUnavailable
 from server.health import Health
+from server.joint_side_port import JointSidePort
 from server.links import Links
 from server.metrics import CONTENT_TYPE, Metrics
-from server.side_port import SidePort
+from server.side_port import HttpPort, SidePort
 from server.store.output_links import LINK_SECRET, link_secret, seconds_left
 from server.store.outputs import (
     FilesystemOutputStore,
@@ -62,7 +64,7 @@ class Port:
     """A running side port and what is behind it."""
 
     number: int
-    side: SidePort
+    side: HttpPort
     health: Health
     metrics: Metrics
     outputs: FilesystemOutputStore
@@ -86,19 +88,27 @@ class Port:
         return Answer(int(first.split()[1]), {name.lower(): value for name, value in pairs}, body)
 
 
-@pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[Port]:
+@pytest.fixture(params=["alone", "one-of-several"])
+async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Port]:
+    """A process' own side port, and one behind that of a supervisor: nobody can tell them apart."""
     real = await FilesystemOutputStore.open(tmp_path / "outputs")
     outputs, faults = faulty(real, lambda: StoreUnavailable("asleep"))
     health, metrics = Health(), Metrics(app="pictures", version="1.2.3", role="api", models=["canvas"])
-    side = SidePort(health=health, metrics=metrics)
+    side: HttpPort
+    side = own = SidePort(health=health, metrics=metrics)
     clock = Clock()
     links = Links(base_url="/outputs/", secret=await link_secret(real), lifetime_s=LIFETIME_S, now_ms=clock)
-    side.serve(outputs, partial(seconds_left, links))
-    number = await side.start(HOST, 0)
-    yield Port(number, side, health, metrics, real, faults, links, clock)
-    await side.stop()
-    await real.aclose()
+    own.serve(outputs, partial(seconds_left, links))
+    number = await own.start(HOST, 0)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(real.aclose)
+        stack.push_async_callback(own.stop)
+        if request.param == "one-of-several":
+            only = {"1": f"http://{HOST}:{number}"}
+            side = JointSidePort(lambda: only, processes=1)
+            stack.push_async_callback(side.stop)
+            number = await side.start(HOST, 0)
+        yield Port(number, side, health, metrics, real, faults, links, clock)
 
 
 # --- probes ------------------------------------------------------------------------------------------
@@ -124,7 +134,8 @@ async def test_ready_says_why_not(
 ) -> None:
     port.health.set(store=store, redis=redis, draining=draining)
     answer = await port.ask("/ready")
-    assert (answer.status, answer.json()) == (status, report)
+    assert answer.status == status
+    assert report.items() <= answer.json().items()
     assert answer.headers["content-type"].startswith("application/json")
 
 

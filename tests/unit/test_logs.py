@@ -35,9 +35,18 @@ def logging_as_before() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
-def configure(*, level: str = "info", form: str = "json", directory: Path | None = None) -> None:
+def configure(
+    *, level: str = "info", form: str = "json", directory: Path | None = None, process: int = 0
+) -> None:
     logs.configure(
-        level=level, form=form, directory=directory, keep_days=3, app="pictures", version=VERSION, role="api"
+        level=level,
+        form=form,
+        directory=directory,
+        keep_days=3,
+        app="pictures",
+        version=VERSION,
+        role="api",
+        process=process,
     )
 
 
@@ -229,6 +238,16 @@ def test_lines_also_go_to_a_file_of_the_role(capsys: pytest.CaptureFixture[str],
     configure(directory=directory)
     structlog.get_logger().info("猫")
     assert (directory / "api.log").read_text(encoding="utf-8").splitlines() == lines(capsys)
+
+
+def test_one_of_several_processes_says_which_and_has_a_file_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    configure(directory=tmp_path, process=2)
+    structlog.get_logger().info("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["api-2.log"]
+    [event] = events(capsys)
+    assert (event["role"], event["process"]) == ("api", 2)
 
 
 @pytest.fixture

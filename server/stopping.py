@@ -1,0 +1,41 @@
+"""Work beside the wish to stop: done before it, carried on until it, given up after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+
+async def before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work unless a stop is asked for first; whether it was done."""
+    working = asyncio.create_task(work, name="before-stop")
+    stopping = asyncio.create_task(stop.wait(), name="before-stop-asked")
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        await cancelled([working])
+        return False
+    working.result()
+    return True
+
+
+async def until(stop: asyncio.Event, background: Sequence[asyncio.Task[None]]) -> None:
+    """Until a stop is asked for; a background task that dies ends the process instead of dying silently."""
+    stopping = asyncio.create_task(stop.wait(), name="until-stop")
+    try:
+        done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        stopping.cancel()
+
+
+async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel these tasks and wait for their ends, whatever they are."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task

@@ -12,12 +12,14 @@ COMPANY = 8
 class Pace:
     """Spaces out what costs as much for one item as for many, but only under load.
 
-    A lone item leaves at once, as do those of a caller who sends one after another. When more than
-    `COMPANY` items came within `gather_s`, the next leave together, `gather_s` after those before them.
+    Items that come now and then leave at once. When more than `COMPANY` came within `gather_s`, the next
+    leave together, `gather_s` after those before them, or as soon as they are as many as travel together:
+    `full`.
     """
 
-    def __init__(self, gather_s: float) -> None:
+    def __init__(self, gather_s: float, *, full: int) -> None:
         self._gather_s = gather_s
+        self._full = full
         self._since = 0.0
         """When the present count began."""
         self._lately = 0
@@ -30,7 +32,7 @@ class Pace:
         if now() - self._since >= self._gather_s:
             self._since, self._lately = now(), 0
         self._lately += waiting()
-        if self._lately > COMPANY:
+        if self._lately > COMPANY and waiting() < self._full:
             pause = self._left + self._gather_s - now()
             if pause > 0:
                 await asyncio.sleep(pause)

@@ -32,7 +32,7 @@ class Line:
         self._offering = asyncio.Lock()
         self._filled = asyncio.Event()
         self._depth = 0
-        self._pace = Pace(GATHER_S)
+        self._pace = Pace(GATHER_S, full=BATCH)
         self._log = structlog.get_logger(__name__)
 
     @property

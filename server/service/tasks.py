@@ -225,7 +225,11 @@ class TaskService:
 
     async def wait(self, task: Task | str, *, timeout_s: float) -> Task:
         """The task when it is over, or as it was last seen when the time is up; see `changes`."""
-        return [seen async for seen in self.changes(task, timeout_s=timeout_s)][-1]
+        async for seen in self.changes(task, timeout_s=timeout_s):
+            task = seen
+        if isinstance(task, str):
+            raise AssertionError("a reading comes first")
+        return task
 
     async def changes(
         self, task: Task | str, *, timeout_s: float, heartbeat_s: float | None = None

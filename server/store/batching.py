@@ -56,7 +56,7 @@ class Batcher(Generic[Item, Result]):
         self._name = name
         self._timeout_s = timeout_s
         self._max_items = max_items
-        self._pace = Pace(gather_s)
+        self._pace = Pace(gather_s, full=max_items)
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
@@ -85,6 +85,8 @@ class Batcher(Generic[Item, Result]):
                 await self._pace.turn(self._waiting.__len__)
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
                 await self._settle(batch)
+                if self._waiting:  # a flush that waits for nothing shall not keep the event loop to itself
+                    await asyncio.sleep(0)
         finally:
             # Only when the event loop ends this task is anything left here.
             for waiting in (*batch, *self._waiting):
@@ -126,9 +128,11 @@ class Batcher(Generic[Item, Result]):
                 _answer(waiting, result)
 
 
-def unavailable(message: str = "The task store does not answer.") -> StoreUnavailable:
+def unavailable(
+    message: str = "The task store does not answer.", kind: type[StoreUnavailable] = StoreUnavailable
+) -> StoreUnavailable:
     """The store is away: what every method of every adapter raises then."""
-    return StoreUnavailable(f"{message} Send the same request again in a moment.", retry_after_s=1.0)
+    return kind(f"{message} Send the same request again in a moment.", retry_after_s=1.0)
 
 
 def _fail(batch: Sequence[_Waiting[Item, Result]], message: str = "") -> None:

@@ -11,9 +11,19 @@ from typing import TypeVar
 
 from server.domain.errors import StoreUnavailable
 from server.store.batching import unavailable
-from server.store.sqlite_file import CHECKPOINT_CHANGES, Connection, ConnectionThread, Locked, Synchronous
+from server.store.sqlite_file import (
+    APPLICATION_ID,
+    CHECKPOINT_CHANGES,
+    Connection,
+    ConnectionThread,
+    Locked,
+    Synchronous,
+)
 
 Result = TypeVar("Result")
+
+MARGIN_S = 0.05
+"""So long before its callers give up a thread gives up a transaction that it has not begun to commit."""
 
 
 class FileAccess:
@@ -23,7 +33,7 @@ class FileAccess:
     20 µs, while the way through a thread and back costs several hundred, more than the rest of a GetTask.
     With NORMAL so is a transaction while nobody else writes: its commit goes to the system's memory and waits
     for no disk. What may wait has threads: one reads whatever is more than one row, the other writes when
-    another process has the lock, flushes what FULL asks for, and folds the log into the file.
+    somebody has the lock, flushes what FULL asks for, and folds the log into the file.
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous, timeout_s: float) -> None:
@@ -56,6 +66,8 @@ class FileAccess:
 
     async def transact(self, body: Callable[[sqlite3.Connection], Result], timeout_s: float) -> Result:
         """Do the body in a write transaction of its own: all of it, or nothing."""
+        # Before the callers are told: what comes after their time does not take place any more.
+        deadline = time.monotonic() + timeout_s - MARGIN_S
         if self._writes_at_once and not self._closed:
             try:
                 result = self._at_once.do(lambda db: _in_transaction(db, body), busy_timeout_ms=0)
@@ -64,12 +76,11 @@ class FileAccess:
             else:
                 self._fold_in_time()
                 return result
-        deadline = time.monotonic() + timeout_s
 
         def in_time(db: sqlite3.Connection) -> Result:
             result = body(db)
             if time.monotonic() > deadline:
-                raise unavailable()  # as the callers have been told by now: it must not happen after all
+                raise unavailable()
             return result
 
         return await self._writer.run(lambda db: _in_transaction(db, in_time), timeout_s=timeout_s)
@@ -90,17 +101,27 @@ class FileAccess:
             self._changes_folded = 0
         if changes - self._changes_folded >= CHECKPOINT_CHANGES and self._folding is None:
             self._changes_folded = changes
-            self._folding = asyncio.get_running_loop().create_task(self._fold(), name="fold the log")
+            self._folding = asyncio.get_running_loop().create_task(self._fold(), name="fold-the-log")
 
     async def _fold(self) -> None:
         try:
-            await self._writer.run(
-                lambda db: db.execute("PRAGMA wal_checkpoint").fetchall(), timeout_s=self._timeout_s
-            )
+            await self._writer.run(_fold, timeout_s=self._timeout_s)
         except StoreUnavailable:
-            pass  # the next one comes soon, and the thread's own commits fold it too
+            pass  # the next one comes soon
         finally:
             self._folding = None
+
+
+def _fold(db: sqlite3.Connection) -> None:
+    """Bring the log into the file, and have it written from its beginning again.
+
+    Most of it in a way that holds up nobody. The rest while nobody writes: else what is written meanwhile
+    would keep the log from ever beginning again, and it would grow for ever. The first to write to it
+    afterwards waits for the disk, and shall not be the event loop.
+    """
+    db.execute("PRAGMA wal_checkpoint").fetchall()
+    db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _in_transaction(db: sqlite3.Connection, body: Callable[[sqlite3.Connection], Result]) -> Result:

@@ -78,7 +78,7 @@ CHECKPOINT_CHANGES = 3_000
 
 
 class Locked(StoreUnavailable):
-    """Another process writes just now; nothing was done."""
+    """Somebody else writes just now; nothing was done."""
 
 
 class IncompatibleStore(Exception):
@@ -177,7 +177,7 @@ class Connection:
                 if self._connection is not None and self._connection.in_transaction:
                     self._connection.rollback()
                 if code in _LOCKED:
-                    raise Locked(unavailable(_reason(code)).message, retry_after_s=1.0) from error
+                    raise unavailable(_reason(code), Locked) from error
                 raise
             self.close()
             raise unavailable(_reason(code)) from error

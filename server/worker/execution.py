@@ -84,7 +84,7 @@ class Execution:
         self._log = structlog.get_logger(__name__)
 
     async def run(self, claimed: Claimed, holder: Holder) -> None:
-        """Take the claimed task as far as it goes now; returns when this worker has let go of it.
+        """Take the claimed task as far as it goes now; returns when it is over, or given back.
 
         On cancellation (the grace of a stop is over) the attempt is recorded as it stands.
         """

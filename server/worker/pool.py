@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from server.ports import Claimed, Claims, Entry, Lane, Pool, QueueUnavailable, W
 from server.providers.contract import Provider
 from server.worker.beat import Beat
 from server.worker.cancel import Cancel
+from server.worker.ends import Ends
 from server.worker.execution import Execution, Holder
 
 IDLE_WAIT_S = 2.0
@@ -81,8 +83,7 @@ class WorkerPool:
         self._metrics = metrics
         self._live_slots = live_slots
         self._held: dict[str, _Held] = {}
-        self._over: list[tuple[str, str]] = []
-        """What the store calls over and the queue does not know of yet: (worker, task id)."""
+        self._ends = Ends(queue)
         self._stirred = asyncio.Event()
         """Set when a task has ended here, and at a stop."""
         self._stopping = asyncio.Event()
@@ -127,7 +128,7 @@ class WorkerPool:
             await asyncio.sleep(0)  # lets the done callbacks run
             if stuck:
                 self._log.error("tasks did not let go in time", tasks=sorted(w.get_name() for w in stuck))
-        await self._tell_over()
+        await self._ends.tell(again=not self._stopping.is_set())
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -137,8 +138,8 @@ class WorkerPool:
                 await self._stirred.wait()
                 continue
             if not self._beat.fresh:
-                await self._tell_over()
-                await self._pause(self._lease_s / 6)
+                await self._ends.tell()
+                await self._wait_for_end(self._lease_s / 6)
                 continue
             worker, pools = self._beat.id, self._open_pools()
             try:
@@ -148,7 +149,7 @@ class WorkerPool:
                 if not claims.tasks and not self._stopping.is_set():
                     due_s = IDLE_WAIT_S if claims.next_due_ms is None else claims.next_due_ms / 1000
                     if len(pools) < len(self._pools):
-                        await self._wait_for_slot(min(HELD_BACK_S, max(0.001, due_s)))
+                        await self._wait_for_end(min(HELD_BACK_S, max(0.001, due_s)))
                     else:
                         await self._wait_for_work(min(IDLE_WAIT_S, max(0.001, due_s)))
             except QueueUnavailable as error:
@@ -156,36 +157,18 @@ class WorkerPool:
                 await self._pause(REDIS_RETRY_S)
 
     async def _claim(self, worker: str, free: int, pools: Sequence[Pool]) -> Claims:
-        """Claim, and tell the queue in the same step what is over; told again when it may not have heard."""
-        over, self._over = self._over, []
-        told = False
-        try:
-            claims = await self._queue.claim(
+        """Claim, and tell the queue in the same step what has ended."""
+        if self._ends.of_others(worker):
+            await self._ends.tell()
+        with self._ends.told(worker) as over:
+            return await self._queue.claim(
                 worker=worker,
                 free=free,
                 pools=pools,
                 lease_ms=round(self._lease_s * 1000),
                 caller_cap=caller_cap(max(self._concurrency, self._live_slots())),
-                over=[task_id for holder, task_id in over if holder == worker],
+                over=over,
             )
-            told = True
-        finally:
-            self._over += [one for one in over if not told or one[0] != worker]
-        if self._over and self._over[0][0] != worker:  # of this process under its former id
-            await self._tell_over()
-        return claims
-
-    async def _tell_over(self) -> None:
-        """Tell the queue what is over; what Redis does not take the sweep puts right."""
-        by_worker: dict[str, list[str]] = {}
-        for worker, task_id in self._over:
-            by_worker.setdefault(worker, []).append(task_id)
-        self._over.clear()
-        try:
-            for worker, task_ids in by_worker.items():
-                await self._queue.finish(worker=worker, task_ids=task_ids)
-        except QueueUnavailable as error:
-            self._log.warning("Redis is away; the sweep will put the queue right", error=str(error))
 
     def _open_pools(self) -> list[Pool]:
         """The pools that this worker has not its fill of, and how much more it takes of each."""
@@ -195,7 +178,7 @@ class WorkerPool:
             replace(pool, most=limit - busy[pool.code]) for pool in self._pools if busy[pool.code] < limit
         ]
 
-    async def _wait_for_slot(self, timeout_s: float) -> None:
+    async def _wait_for_end(self, timeout_s: float) -> None:
         """Until a task held here ends, the time is over, or a stop is asked for."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -214,7 +197,7 @@ class WorkerPool:
                 finally:
                     stirred.cancel()
                 self._stirred.clear()
-                await self._tell_over()
+                await self._ends.tell()
             if waiting.done():
                 waiting.result()
         finally:
@@ -240,14 +223,17 @@ class WorkerPool:
             if held is not None:
                 held.entry = entry
 
-        def over() -> None:
-            self._over.append((worker, task_id))
-
         def may_call() -> bool:
             return not self._stopping.is_set() and self._beat.fresh and self._beat.id == worker
 
         cancel = Cancel()
-        holder = Holder(worker=worker, hold=hold, over=over, may_call=may_call, cancel=cancel)
+        holder = Holder(
+            worker=worker,
+            hold=hold,
+            over=partial(self._ends.add, worker, task_id),
+            may_call=may_call,
+            cancel=cancel,
+        )
         run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
         work = asyncio.create_task(run, name=f"task-{task_id}")
         self._held[task_id] = _Held(
@@ -302,13 +288,12 @@ class WorkerPool:
                     pass  # what is held is held on to, and the next look comes soon
 
     async def _wait_for_held(self) -> None:
-        while True:
-            await self._tell_over()
-            if not self._held:
-                return
-            works = [held.work for held in self._held.values()]
-            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0)  # lets the done callbacks run
+        while self._held or self._ends:
+            await self._ends.tell(again=not self._stopping.is_set())
+            if self._held:
+                works = [held.work for held in self._held.values()]
+                await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)  # lets the done callbacks run
 
     def _count_slots(self) -> None:
         self._metrics.worker_slots.labels("busy").set(len(self._held))

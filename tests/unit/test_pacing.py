@@ -8,10 +8,11 @@ from itertools import pairwise
 from server.pacing import COMPANY, Pace
 
 GATHER_S = 0.2
+FULL = 500
 
 
 async def test_what_comes_alone_leaves_at_once() -> None:
-    pace, loop = Pace(GATHER_S), asyncio.get_running_loop()
+    pace, loop = Pace(GATHER_S, full=FULL), asyncio.get_running_loop()
     began = loop.time()
     for _ in range(COMPANY):
         await pace.turn(lambda: 1)
@@ -19,7 +20,7 @@ async def test_what_comes_alone_leaves_at_once() -> None:
 
 
 async def test_under_load_what_comes_within_the_time_leaves_together() -> None:
-    pace, loop = Pace(GATHER_S), asyncio.get_running_loop()
+    pace, loop = Pace(GATHER_S, full=FULL), asyncio.get_running_loop()
     waiting, left, come = list[int](), list[tuple[float, int]](), asyncio.Event()
 
     async def load() -> None:
@@ -46,7 +47,7 @@ async def test_under_load_what_comes_within_the_time_leaves_together() -> None:
 
 
 async def test_without_a_time_to_gather_nothing_ever_waits() -> None:
-    pace, loop = Pace(0), asyncio.get_running_loop()
+    pace, loop = Pace(0, full=FULL), asyncio.get_running_loop()
     began = loop.time()
     for _ in range(10 * COMPANY):
         await pace.turn(lambda: COMPANY)
@@ -54,7 +55,7 @@ async def test_without_a_time_to_gather_nothing_ever_waits() -> None:
 
 
 async def test_once_the_load_is_over_a_lone_one_leaves_at_once_again() -> None:
-    pace, loop = Pace(GATHER_S), asyncio.get_running_loop()
+    pace, loop = Pace(GATHER_S, full=FULL), asyncio.get_running_loop()
     for _ in range(3):
         await pace.turn(lambda: 10 * COMPANY)
     async with asyncio.timeout(10):
@@ -63,3 +64,11 @@ async def test_once_the_load_is_over_a_lone_one_leaves_at_once_again() -> None:
             await pace.turn(lambda: 1)
             if loop.time() - began < GATHER_S / 10:
                 break
+
+
+async def test_what_fills_a_batch_waits_for_no_time() -> None:
+    pace, loop = Pace(GATHER_S, full=FULL), asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(20):
+        await pace.turn(lambda: FULL)
+    assert loop.time() - began < GATHER_S

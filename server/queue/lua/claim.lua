@@ -128,8 +128,8 @@ while taken < free and skips_left > 0 do
 end
 if taken > 0 then call('SET', TURN, turn % 10) end
 settle()
--- What this worker leaves for want of slots another may have slots for.
-if taken == free or used_up then wake_if_ready() end
+-- What this worker leaves for want of slots, or because it does not serve it, another may have slots for.
+if taken == free or used_up or pools_from > 10 then wake_if_ready() end
 
 reply[1] = skips_left > 0 and next_due_ms or 0
 return reply

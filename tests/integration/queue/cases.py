@@ -56,9 +56,15 @@ def renew(*tasks: Running) -> Callable[[Scripts], Awaitable[Any]]:
 
 
 def claim(
-    *, cap: int, free: int = 10, most: int | None = None, most_parked: int = 10, over: Sequence[str] = ()
+    *,
+    cap: int,
+    free: int = 10,
+    most: int | None = None,
+    most_parked: int = 10,
+    over: Sequence[str] = (),
+    pools: Sequence[Pool] = POOLS,
 ) -> Callable[[Scripts], Awaitable[list[str]]]:
-    """Claim from both pools as ME; the ids that were taken, in order."""
+    """Claim from the pools as ME; the ids that were taken, in order."""
 
     async def call(scripts: Scripts) -> list[str]:
         _, taken = await scripts.claim(
@@ -66,7 +72,7 @@ def claim(
             free=free,
             lease_ms=LEASE_MS,
             cap=cap,
-            pools=[replace(pool, most=most) for pool in POOLS],
+            pools=[replace(pool, most=most) for pool in pools],
             most_skips=100,
             most_due=100,
             most_parked=most_parked,

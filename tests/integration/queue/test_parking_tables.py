@@ -15,6 +15,7 @@ from tests.integration.queue.cases import (
     HOUR_MS,
     ME,
     OTHER,
+    POOLS,
     SEEN,
     Case,
     claim,
@@ -153,6 +154,14 @@ ENDS_FIRST = [
         call=claim(cap=1, over=["t1"]),
         answer=["t2"],
         after=State(leased={"t2": Leased(ANN, ME)}),
+    ),
+    Case(
+        name="it makes room for what this worker does not take: others are woken",
+        before=State(lines={ANN: ["t2"]}, parked=frozenset({ANN}), leased={"t1": Leased(ANN_XX, ME)}),
+        call=claim(cap=1, over=["t1"], pools=POOLS[1:]),
+        answer=[],
+        after=State(lines={ANN: ["t2"]}),
+        wakes=True,
     ),
     Case(
         name="what another holds stays with it, and what nobody knows is nothing",

@@ -238,6 +238,42 @@ async def test_an_end_that_redis_may_not_have_heard_of_is_told_again(bench: Benc
         await all_over(bench, *(task.id for task in tasks))
 
 
+async def test_the_last_end_of_a_drain_leaves_the_queue_although_another_is_just_told(bench: Bench) -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    provider = ScriptedProvider(waits_for(first), waits_for(second))
+    tasks = [await bench.accept() for _ in range(2)]
+    told = bench.queue_faults.gates["finish"] = asyncio.Event()
+    async with worker(bench, bench.execution(provider), provider, concurrency=2) as held:
+        await until(lambda: provider.running == 2, within_s=5)
+        held.pool.stop()
+        first.set()
+        await until(lambda: bench.queue_faults.calls["finish"], within_s=5)
+        second.set()
+        await until(lambda: slots(bench) == (0, 2), within_s=5)
+        told.set()
+        await held.ended()
+        assert [await bench.place(task.id) for task in tasks] == ["gone", "gone"]
+
+
+async def test_what_ends_under_a_former_id_leaves_the_queue_under_load_too(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    provider = ScriptedProvider(waits_for(go_on), makes_all)
+    first = await bench.accept()
+    async with worker(bench, bench.execution(provider), provider, concurrency=2, lease_s=0.6) as held:
+        await until(lambda: provider.running, within_s=5)
+        former = held.beat.id
+        await declare_lost(bench, former)
+        await until(lambda: held.beat.id != former, within_s=5, what="a new id")
+        others = [await bench.accept() for _ in range(30)]
+        go_on.set()
+
+        async def gone() -> bool:
+            return await bench.place(first.id) == "gone"
+
+        await until_async(gone, within_s=5)
+        await all_over(bench, *(task.id for task in others))
+
+
 async def test_what_ends_under_a_former_id_leaves_the_queue_too(bench: Bench) -> None:
     go_on = asyncio.Event()
     provider = ScriptedProvider(waits_for(go_on))

@@ -264,13 +264,14 @@ async def test_what_ends_under_a_former_id_leaves_the_queue_under_load_too(bench
         former = held.beat.id
         await declare_lost(bench, former)
         await until(lambda: held.beat.id != former, within_s=5, what="a new id")
-        others = [await bench.accept() for _ in range(30)]
+        others = [await bench.accept(user_id=f"u{n}") for n in range(200)]
         go_on.set()
 
         async def gone() -> bool:
             return await bench.place(first.id) == "gone"
 
         await until_async(gone, within_s=5)
+        assert (await bench.real_queue.stats()).ready, "not only when there is no work left"
         await all_over(bench, *(task.id for task in others))
 
 

@@ -195,7 +195,7 @@ class TaskService:
             user_id=draft.user_id,
             request_id=draft.request_id,
             labels=draft.labels,
-            request=replace(admitted.request, references=references),
+            request=replace(admitted.request, references=references) if references else admitted.request,
             max_paid_attempts=admitted.max_paid_attempts,
             revision=1,
             create_time_ms=now,

@@ -23,7 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish() -> None:
-    """What was collected lives until the end: the garbage collector need not look at it again and again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups are known to pytest-xdist, which goes by ids: else every process starts what they share."""
+    if session.config.getoption("loadgroup", default=False):
+        apart = [i.nodeid for i in session.items if i.get_closest_marker("xdist_group") and "@" not in i.nodeid]
+        assert not apart, f"pytest-xdist keeps no groups together: {apart[0]} has lost its own"
+    # What was collected lives until the end: the garbage collector need not look at it again and again.
     gc.collect()
     gc.freeze()

@@ -115,12 +115,12 @@ type: $(DEV) ## Check types, strictly, over code and tests
 
 # The processes of a test run find its modules compiled.
 .PHONY: collected
-collected: $(DEV) style
+collected: $(DEV)
 	@collected=$$($(BIN)/python -m pytest --collect-only -qq) || { echo "$$collected"; exit 1; }
 
 # Types are checked beside the tests: that takes one processor for long, and tests wait now and then.
 .PHONY: most-tests
-most-tests: $(DEV) collected
+most-tests: $(DEV) style collected
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" $(ARGS)
 
 .PHONY: test

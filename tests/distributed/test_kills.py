@@ -217,17 +217,6 @@ async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_nex
         assert second.stop() == 0
 
 
-async def test_a_second_instance_on_the_same_data_dir_is_refused() -> None:
-    with running_stack(REDIS_URL="", STORE_URL="") as stack:
-        first = stack.start("all")
-        with pytest.raises(RuntimeError) as refused:
-            stack.start("all")
-        assert "DATA_DIR" in str(refused.value)
-        assert f"process {first.pid}" in str(refused.value)
-        assert "Traceback" not in str(refused.value)
-        assert first.running()
-
-
 @pytest.mark.timeout(120)
 async def test_a_dead_part_of_the_embedded_stack_is_started_again() -> None:
     with running_stack(LEASE_SECONDS="1", REDIS_URL="", STORE_URL="") as stack:

@@ -32,4 +32,5 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert not apart, f"pytest-xdist keeps no groups together: {apart[0]} has lost its own"
     # What was collected lives until the end: the garbage collector need not look at it, now or ever.
     gc.freeze()
+    gc.set_threshold(5_000, 10, 20)  # as the service does
     gc.enable()

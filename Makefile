@@ -113,15 +113,19 @@ lint: style ## Check style, import contracts and protos
 type: $(DEV) ## Check types, strictly, over code and tests
 	@$(BIN)/mypy
 
-# Beside the types, which take one processor: the processes of a test run find its modules compiled.
+# The processes of a test run find its modules compiled.
 .PHONY: collected
 collected: $(DEV)
 	@collected=$$($(BIN)/python -m pytest --collect-only -qq) || { echo "$$collected"; exit 1; }
 
+# Types are checked beside the tests: that takes one processor for long, and tests wait now and then.
+.PHONY: most-tests
+most-tests: $(DEV) style collected
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" $(ARGS)
+
 .PHONY: test
 test: $(DEV) ## Install what is needed and check everything
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target type style collected
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not alone" $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 type most-tests
 	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 
 .PHONY: test-coverage

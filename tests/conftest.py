@@ -8,6 +8,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until everything is collected: a sixth of the time that takes
 pytest_plugins = ["tests.mongo", "tests.redis_server", "tests.s3_server"]
 
 # A machine with other work to do is slow, and that is no property of the code.
@@ -23,7 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish() -> None:
-    """What was collected lives until the end: the garbage collector need not look at it again and again."""
-    gc.collect()
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups are known to pytest-xdist, which goes by ids: else every process starts what they share."""
+    if session.config.getoption("loadgroup", default=False):
+        grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
+        apart = [nodeid for nodeid in grouped if "@" not in nodeid]
+        assert not apart, f"pytest-xdist keeps no groups together: {apart[0]} has lost its own"
+    # What was collected lives until the end: the garbage collector need not look at it, now or ever.
     gc.freeze()
+    gc.set_threshold(5_000, 10, 20)  # as the service does
+    gc.enable()

@@ -15,12 +15,11 @@ from tests.contract.conftest import Outage
 from tests.contract.samples import NOW_MS, new_id, new_task
 from tests.contract.steps import kept, running
 
-pytestmark = pytest.mark.alone
-
 ANSWER_S = 2.0
 """A submit promises its answer within this time, whatever the store does."""
 
 
+@pytest.mark.alone
 async def test_a_store_that_is_away_says_so_in_time_and_comes_back_by_itself(outage: Outage) -> None:
     store = await connect.open_store(outage.url)
     try:

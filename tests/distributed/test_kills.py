@@ -33,8 +33,8 @@ async def started(calls: Calls, task_id: str) -> task_pb2.Task:
     return task
 
 
-def slow_request(name: str, images: int = 12) -> image_service_pb2.GenerateSequentialImagesRequest:
-    """A task of several seconds."""
+def slow_request(name: str, images: int = 6) -> image_service_pb2.GenerateSequentialImagesRequest:
+    """A task of a second or more."""
     return image_service_pb2.GenerateSequentialImagesRequest(
         prompt=name, model="local-canvas", size="512x512", max_images=images
     )
@@ -75,7 +75,7 @@ async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> No
         api = stack.start("api")
         workers = [stack.start("worker") for _ in range(2)]
         async with calling(api) as calls:
-            request = slow_request("killed in mid-task", images=15)
+            request = slow_request("killed in mid-task", images=8)
             accepted = await calls.images.GenerateSequentialImagesAsync(request)
 
             async def some_images() -> task_pb2.Task | None:
@@ -97,7 +97,7 @@ async def test_a_killed_workers_task_is_done_by_another_on_an_idle_queue() -> No
             assert time.monotonic() - killed <= 30
             task = await calls.ended(accepted.task_id)
         assert task.state == task_pb2.TASK_STATE_COMPLETED
-        assert len(task.image.images) == 15
+        assert len(task.image.images) == 8
         lost, won = task.attempts
         assert lost.worker == before.attempts[0].worker != won.worker
         assert lost.outcome == attempt_pb2.ATTEMPT_OUTCOME_IN_DOUBT
@@ -133,7 +133,7 @@ async def test_a_worker_whose_grace_is_over_gives_its_unpaid_task_back_at_once()
     with running_stack() as stack:
         api, worker = stack.start("api"), stack.start("worker", SHUTDOWN_GRACE_SECONDS="0.2")
         async with calling(api) as calls:
-            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("given back", images=15))
+            accepted = await calls.images.GenerateSequentialImagesAsync(slow_request("given back", images=8))
             await started(calls, accepted.task_id)
             await frozen(calls, worker, accepted.task_id)
             worker.signal(signal.SIGTERM)
@@ -160,7 +160,7 @@ async def test_a_killed_api_loses_no_acknowledged_task(redis: str) -> None:
         if redis == "away":
             stack.redis.kill()
         request = image_service_pb2.GenerateImageRequest(
-            prompt="acknowledged", model="local-canvas", size="64x64"
+            prompt="a desert at noon, acknowledged", model="local-canvas", size="64x64"
         )
         async with calling(api) as calls:
             ids = [(await calls.images.GenerateImageAsync(request)).task_id for _ in range(50)]
@@ -199,7 +199,7 @@ async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_nex
         children = children_of(first.pid)
         assert len(children) == 3  # Redis, api, worker
         async with calling(first) as calls:
-            requests = [slow_request(f"embedded {n}") for n in range(3)]
+            requests = [slow_request(f"embedded {n}", images=4) for n in range(3)]
             ids = [(await calls.images.GenerateSequentialImagesAsync(r)).task_id for r in requests]
             await started(calls, ids[0])
             first.kill()
@@ -213,19 +213,8 @@ async def test_the_embedded_stack_killed_whole_goes_on_with_its_tasks_at_the_nex
             for task_id in ids:
                 task = await calls.ended(task_id, timeout_s=90)
                 assert task.state == task_pb2.TASK_STATE_COMPLETED
-                assert len(task.image.images) == 12
+                assert len(task.image.images) == 4
         assert second.stop() == 0
-
-
-async def test_a_second_instance_on_the_same_data_dir_is_refused() -> None:
-    with running_stack(REDIS_URL="", STORE_URL="") as stack:
-        first = stack.start("all")
-        with pytest.raises(RuntimeError) as refused:
-            stack.start("all")
-        assert "DATA_DIR" in str(refused.value)
-        assert f"process {first.pid}" in str(refused.value)
-        assert "Traceback" not in str(refused.value)
-        assert first.running()
 
 
 @pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.nursery import shared_nursery
 from tests.side_port import fetch
-from tests.stack import running_stack
+from tests.stack import ServiceProcess, running_stack
 from tests.tools import program
 
 
@@ -88,7 +88,7 @@ def test_a_taken_port_says_which_setting_moves_it(setting: str) -> None:
         taken.bind(("0.0.0.0", 0))  # noqa: S104
         taken.listen()
         with pytest.raises(RuntimeError) as refused:
-            stack.start("api", fresh=True, **{setting: str(taken.getsockname()[1])})
+            stack.start("api", fresh=False, **{setting: str(taken.getsockname()[1])})
         assert f"set {setting} to a free one" in str(refused.value)
         assert "Traceback" not in str(refused.value)
 
@@ -106,12 +106,32 @@ async def test_promtool_accepts_the_metrics_of_both_roles() -> None:
             assert done.stderr == b""
 
 
-@pytest.mark.parametrize("role", ["api", "worker", "all"])
+@pytest.mark.parametrize("role", ["api", "worker"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_an_idle_process_in_order(role: str, how: signal.Signals) -> None:
-    urls = {"REDIS_URL": "", "STORE_URL": ""} if role == "all" else {}
-    with running_stack(**urls) as stack:
-        process = stack.start(role)
-        process.signal(how)
-        assert process.wait() == 0
-        assert "Traceback" not in process.log()
+    with running_stack() as stack:
+        stops_in_order(stack.start(role), how)
+
+
+def stops_in_order(process: ServiceProcess, how: signal.Signals) -> None:
+    """By this signal, without a word of trouble."""
+    process.signal(how)
+    assert process.wait() == 0
+    assert "Traceback" not in process.log()
+
+
+def test_ctrl_c_stops_the_embedded_stack_in_order() -> None:
+    with running_stack(REDIS_URL="", STORE_URL="") as stack:
+        stops_in_order(stack.start("all"), signal.SIGINT)
+
+
+def test_a_second_instance_on_the_same_data_dir_is_refused_and_the_first_can_be_stopped() -> None:
+    with running_stack(REDIS_URL="", STORE_URL="") as stack:
+        first = stack.start("all")
+        with pytest.raises(RuntimeError) as refused:
+            stack.start("all")
+        assert "DATA_DIR" in str(refused.value)
+        assert f"process {first.pid}" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+        assert first.running()
+        stops_in_order(first, signal.SIGTERM)

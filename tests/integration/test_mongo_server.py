@@ -122,7 +122,10 @@ async def test_one_of_racing_updates_wins(mongo_database: MongoDatabase, update:
 
 async def test_the_race_finds_several_winners_without_the_gate(bare_mongo_server: MongoServer) -> None:
     url = database_url(bare_mongo_server.url, "bare")
-    assert max(await races.race(url, rounds=50, writers=20)) > 1
+    for _ in range(10):
+        if max(await races.race(url, rounds=5, writers=20)) > 1:
+            return
+    pytest.fail("fifty rounds, and never more than one winner")
 
 
 # ---- the gate ------------------------------------------------------------------------------------

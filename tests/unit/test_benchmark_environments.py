@@ -25,22 +25,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_environment_is_made_once_and_again_when_its_requirements_change(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "empty.txt").write_text("# nothing\n")
-    python = python_of("empty")
+    """What is required then cannot be installed: the library takes no part, whatever was there before."""
+    library = PEERS[0]
+    requirements = place / f"{library.environment}.txt"
+    requirements.write_text("# nothing\n")
+    python = python_of(library.environment)
     assert python.is_file()
     assert "installing into" in capsys.readouterr().out
-    assert python_of("empty") == python
+    assert python_of(library.environment) == python
     assert capsys.readouterr().out == ""
-    (place / "empty.txt").write_text("# still nothing\n")
-    python_of("empty")
-    assert "installing into" in capsys.readouterr().out
 
-
-def test_a_library_that_cannot_be_installed_takes_no_part(place: Path) -> None:
-    library = PEERS[0]
-    (place / f"{library.environment}.txt").write_text(f"{library.environment} @ file://{place}/missing.whl\n")
+    requirements.write_text(f"{library.environment} @ file://{place}/missing.whl\n")
     results = Results()
     assert [contender.name for contender in prepared([Service(), library], results)] == [OURS]
+    assert "installing into" in capsys.readouterr().out
     assert "missing.whl" in results.missing[library.name]
     with pytest.raises(NotInstalled):
         python_of(library.environment)

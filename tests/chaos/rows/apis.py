@@ -80,9 +80,10 @@ async def _copies(run: Run, deployment: Deployment, max_paid: int) -> None:
 
 async def _kill_meanwhile(run: Run, deployment: Deployment) -> None:
     kills = 0
+    least_s, most_s = (0.0, 0.4 if run.slow_store else 0.1) if run.short else (0.5, 1.5)
     try:
         while True:
-            await asyncio.sleep(run.random.uniform(0.0, 0.1) if run.short else run.random.uniform(0.5, 1.5))
+            await asyncio.sleep(run.random.uniform(least_s, most_s))
             if kills % 2 == 0 and len(deployment.apis) > 1:
                 deployment.kill_api(run.random.choice(deployment.apis))
             elif len(deployment.workers) > 1:

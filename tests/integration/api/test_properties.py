@@ -22,7 +22,7 @@ from tests.stack import Calls
 pytestmark = [pytest.mark.xdist_group("api-queueing"), pytest.mark.usefixtures("unharmed")]
 
 AT_ONCE = 6
-EXAMPLES = 360
+EXAMPLES = 340
 MIN_CALLS = 2_000
 
 REASONS = {

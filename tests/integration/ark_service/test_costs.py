@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import pytest
 from admin.v1.usage_service_pb2 import GetUsageRequest, UsageSum
 from admin.v1.usage_service_pb2_grpc import UsageServiceStub
 from image.v1.image_service_pb2 import GenerateSequentialImagesRequest
@@ -19,6 +20,8 @@ from tests.side_port import fetch
 from tests.stack import Calls, ServiceProcess
 from tests.upstreams import ArkUpstream, PartlyFailed, StreamCut
 from tests.waiting import until, until_async
+
+pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
 
 UNPRICED = "doubao-seedream-5-0-260128"
 AT_ONCE_S = 1.0

@@ -24,6 +24,8 @@ from tests.stack import Calls, ServiceProcess
 from tests.upstreams import ArkUpstream, CutAfterAccept, Gateway, Refusal
 from tests.upstreams.faults import Fault
 
+pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
+
 OURS = "PROVIDER_MISCONFIGURED"
 
 # What does not fit into a row's first line goes on in the next ones.

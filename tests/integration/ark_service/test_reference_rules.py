@@ -16,6 +16,8 @@ from tests.integration.picture_server import PictureServer
 from tests.stack import Calls
 from tests.upstreams import ArkUpstream
 
+pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
+
 SEEDEDIT = "doubao-seededit-3-0-i2i-250628"
 SEEDREAM = "doubao-seedream-4-5-251128"
 

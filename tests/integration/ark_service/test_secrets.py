@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from image.v1.image_service_pb2 import GenerateSequentialImagesRequest
 from task.v1.task_pb2 import TASK_STATE_COMPLETED, TaskOptions
 
@@ -10,6 +11,8 @@ from tests.side_port import fetch
 from tests.stack import Calls, ServiceProcess
 from tests.upstreams import ArkUpstream, Fault, LinkFails, PartlyFailed, Refusal, StreamCut
 from tests.upstreams.wire import HOST
+
+pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
 
 
 async def test_neither_key_nor_links_get_into_logs_metrics_or_tasks(

@@ -15,6 +15,8 @@ from task.v1.task_service_pb2 import WaitTaskRequest
 from tests.stack import Calls
 from tests.upstreams import ArkUpstream, Fewer, LinkFails, PartlyFailed, Refusal, StreamCut, StreamFails
 
+pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
+
 AT_ONCE_S = 1.0
 
 

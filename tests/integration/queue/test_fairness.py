@@ -68,11 +68,11 @@ class Shift:
 # --- callers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("priority", Priority)
-async def test_one_task_beside_ten_thousand_of_another_is_next(
-    queue: RedisTaskQueue, board: Board, priority: Priority
+@pytest.mark.parametrize(("priority", "flood"), [(CRITICAL, 1_000), (DEFAULT, 10_000), (LOW, 1_000)])
+async def test_one_task_beside_thousands_of_another_is_next(
+    queue: RedisTaskQueue, board: Board, priority: Priority, flood: int
 ) -> None:
-    await queue.enqueue(entries("ann", 10_000, priority=priority))
+    await queue.enqueue(entries("ann", flood, priority=priority))
     shift = Shift(queue, cap=caller_cap(SLOTS * len(WORKERS)))
     await shift.fill()
     assert shift.running() == {"ann": 23}, "three quarters of 30 slots"

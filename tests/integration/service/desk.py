@@ -31,6 +31,7 @@ from tests.faults import faulty
 PATIENCE_S = 5.0
 """Longer than the service waits for its stores: a busy machine is no outage."""
 CALLER = "ann"
+CATALOGUE = load_catalogue()
 GOOD = Draft(prompt="a cat", model="local-canvas", size="64x64")
 FINGERPRINT = "f" * 64
 
@@ -74,7 +75,7 @@ class Desk:
         self.outputs, self.output_faults = faulty(outputs, lambda: StoreUnavailable("Outputs are asleep."))
         self.real_queue = queue
         self.queue, self.queue_faults = faulty(queue, lambda: QueueUnavailable("Redis is asleep."))
-        self.catalogue = load_catalogue()
+        self.catalogue = CATALOGUE
         self.metrics = Metrics(
             app="test", version="0", role="api", models=[model.id for model in self.catalogue.models]
         )

@@ -28,8 +28,8 @@ SYNC = """GenerateImage over a provider that takes a second: as its callers see 
 after the other, a small picture each, and they began evenly spread over a second; all in one moment is told
 beside it, without a target."""
 
-CORES = """Two processes of one api share the port. Load generator, Redis and store take their part of
-the same cores, so on two of them the ratio cannot reach 2. Many connections, for they are what is shared out."""
+CORES = """Two processes of one api share the port. Load generator, Redis and store take their part of the
+same cores, so on two of them the ratio cannot reach 2. Many connections, for they are what is shared out."""
 
 START = """Start: from the start of the process to the answer of a GetTask over a new connection, then some
 seconds without a call until its memory is read. A first start, not counted, warms the disk."""

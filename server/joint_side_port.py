@@ -17,12 +17,14 @@ from server.metrics import CONTENT_TYPE, exposed_together
 from server.side_port import OUTPUT_ROUTE, HttpPort
 
 ASK_TIMEOUT_S = 2.0
-"""So long a process has to say how it is: less than probes and Prometheus wait."""
+"""So long a process has to say how it is: less than Prometheus waits; a probe that waits less fails too."""
+BEGIN_TIMEOUT_S = 5.0
+"""So long it has to begin an image; then the next is asked."""
 READ_TIMEOUT_S = 60.0
 """So long it has for each part of an image."""
 _NOT_FORWARDED = {"connection", "date", "keep-alive", "server", "transfer-encoding"}
 
-Listening = Callable[[], Mapping[str, str]]
+SidePorts = Callable[[], Mapping[str, str]]
 """The base URL of each process' own side port, by its name, as far as the process listens at the moment.
 
 Who starts or is dead gets no calls, so it does not count.
@@ -36,7 +38,7 @@ class JointSidePort(HttpPort):
     not, as calls come to all of them. Images come from any of them.
     """
 
-    def __init__(self, listening: Listening, *, processes: int) -> None:
+    def __init__(self, side_ports: SidePorts, *, processes: int) -> None:
         super().__init__(
             {
                 "/health": self._alive,
@@ -45,7 +47,7 @@ class JointSidePort(HttpPort):
                 OUTPUT_ROUTE: self._output,
             }
         )
-        self._listening = listening
+        self._side_ports = side_ports
         self._processes = processes
         self.draining = False
         self._session = aiohttp.ClientSession(
@@ -92,15 +94,16 @@ class JointSidePort(HttpPort):
     async def _output(self, request: web.Request) -> web.StreamResponse:
         """The answer of any process, passed on as it comes."""
         headers = {name: value for name, value in request.headers.items() if name.lower() == "if-none-match"}
-        bases = list(self._listening().values())
+        bases = list(self._side_ports().values())
         random.shuffle(bases)
         for base in bases:
             asked = request.rel_url  # as routed: nothing in it can name another host
             url = URL(f"{base}{asked.raw_path}?{asked.raw_query_string}", encoded=True)
             try:
-                answer = await self._session.request(
-                    request.method, url, headers=headers, allow_redirects=False
-                )
+                async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                    answer = await self._session.request(
+                        request.method, url, headers=headers, allow_redirects=False
+                    )
             except (aiohttp.ClientError, TimeoutError):
                 continue
             async with answer:
@@ -126,11 +129,11 @@ class JointSidePort(HttpPort):
 
     async def _ask_all(self, path: str) -> tuple[dict[str, bytes], list[str]]:
         """What the processes that listen answer, by name, and who of them does not."""
-        asked = self._listening()
+        asked = self._side_ports()
         answers = dict(
             zip(asked, await asyncio.gather(*(self._ask(url + path) for url in asked.values())), strict=True)
         )
-        still = self._listening()  # who has died meanwhile is not silent
+        still = self._side_ports()  # who has died meanwhile is not silent
         said = {name: answer for name, answer in answers.items() if answer is not None}
         return said, [name for name in answers if name in still and name not in said]
 

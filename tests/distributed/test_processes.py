@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -65,6 +67,11 @@ def state_of(pid: int) -> tuple[str, int]:
     return fields[0], int(fields[1])
 
 
+def is_gone(pid: int) -> bool:
+    """Whether nothing of the process is left."""
+    return state_of(pid) == ("", 0)
+
+
 def children_of(pid: int) -> set[int]:
     """The living processes that it has started."""
     everybody = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
@@ -100,7 +107,8 @@ async def submitted(calls: Calls, request_id: str) -> str:
     """The id of the task, however often it takes to get an answer."""
     while True:
         try:
-            return (await calls.images.GenerateImageAsync(small(request_id), timeout=20)).task_id
+            answer = await calls.images.GenerateImageAsync(small(request_id), timeout=20, wait_for_ready=True)
+            return answer.task_id
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -162,6 +170,38 @@ async def test_a_killed_process_costs_repeated_calls_and_comes_back() -> None:
         (line,) = (line for line in api.log().splitlines() if "starting it again" in line)
         assert '"exit_code":-9' in line
         assert api.stop() == 0
+
+
+@pytest.mark.long
+async def test_images_come_while_a_process_is_killed_and_returns() -> None:
+    with running_stack() as stack:
+        api, _worker = start_several(stack), stack.start("worker")
+        async with connected(api) as connections:
+            url = (await drawn(connections[0])).images[0].url
+        statuses: Counter[int] = Counter()
+        begun, enough = asyncio.Event(), asyncio.Event()
+
+        async def keep_fetching() -> None:
+            while not enough.is_set():
+                statuses[(await fetch(url)).status] += 1
+                if (
+                    statuses.total() > 50
+                ):  # each process has had some: the supervisor holds connections to both
+                    begun.set()
+
+        async def back() -> bool:
+            return await listening(api) == "2 of 2" and len(children_of(api.pid)) == PROCESSES
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(keep_fetching())
+            await begun.wait()
+            for victim in children_of(api.pid):
+                os.kill(victim, signal.SIGKILL)
+                await until(partial(is_gone, victim), within_s=10, what="its end")
+                await until_async(back, within_s=60, what="the process' return")
+            enough.set()
+        assert set(statuses) == {200}
 
 
 async def test_a_stop_waits_for_the_calls_of_all_processes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from http.client import IncompleteRead
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from server import joint_side_port
 from server.health import Health
 from server.joint_side_port import JointSidePort
 from server.metrics import Metrics
-from server.shared_port import loopback_socket
 from server.side_port import SidePort
 from server.store.outputs import FilesystemOutputStore
 from tests.side_port import Answer, fetch
@@ -68,9 +69,8 @@ async def joint() -> AsyncIterator[Joint]:
     made = Joint()
     async with AsyncExitStack() as stack:
         for name, process in made.processes.items():
-            own = stack.enter_context(loopback_socket())
             stack.push_async_callback(process.side.stop)
-            made.listening[name] = f"http://{HOST}:{await process.side.start_on(own)}"
+            made.listening[name] = f"http://{HOST}:{await process.side.start(HOST, 0)}"
         stack.push_async_callback(made.port.stop)
         made.number = await made.port.start(HOST, 0)
         yield made
@@ -79,7 +79,7 @@ async def joint() -> AsyncIterator[Joint]:
 @pytest.fixture
 def silent(joint: Joint) -> Iterator[None]:
     """The second process hangs: connections to it are made, but nobody answers."""
-    with loopback_socket() as hanging:
+    with socket.create_server((HOST, 0)) as hanging:
         joint.listening["2"] = "http://{}:{}".format(*hanging.getsockname())
         yield
 
@@ -132,6 +132,19 @@ async def test_one_that_hangs_is_told(joint: Joint) -> None:
 @pytest.mark.usefixtures("silent")
 async def test_one_that_hangs_does_not_hide_the_others_numbers(joint: Joint) -> None:
     assert await joint.submitted() == {"1": 0.0}
+
+
+@pytest.mark.usefixtures("silent")
+async def test_one_that_hangs_does_not_keep_the_images(
+    joint: Joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joint_side_port, "BEGIN_TIMEOUT_S", 0.05)
+    outputs = await FilesystemOutputStore.open(tmp_path)
+    await outputs.put(KEY, b"a picture", mime_type="image/png")
+    joint.processes["1"].side.serve(outputs, lambda *_: 60.0)
+    for _ in range(8):  # whichever is asked first
+        assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
+    await outputs.aclose()
 
 
 async def test_metrics_are_those_of_each_process(joint: Joint) -> None:

@@ -115,16 +115,17 @@ class JointSidePort(HttpPort):
     async def _passed_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED]
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=dict(kept))
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             async for part in answer.content.iter_any():
                 await response.write(part)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # of writing, as reading has errors of aiohttp's own: who asked has gone
         except (aiohttp.ClientError, TimeoutError) as error:
             self._log.warning("a process broke off while it sent an image", error=str(error))
             if request.transport is not None:
                 request.transport.abort()  # half an image must not look like a whole one
-            return response
-        await response.write_eof()
         return response
 
     async def _ask_all(self, path: str) -> tuple[dict[str, bytes], list[str]]:
@@ -138,8 +139,9 @@ class JointSidePort(HttpPort):
         return said, [name for name in answers if name in still and name not in said]
 
     async def _ask(self, url: str) -> bytes | None:
+        """The answer, also that it is not ready; None when there is none that a side port would give."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S), self._session.get(url) as answer:
-                return await answer.read()
+                return await answer.read() if answer.status in (200, 503) else None
         except (aiohttp.ClientError, TimeoutError):
             return None

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from server import joint_side_port
 from server.health import Health
 from server.joint_side_port import JointSidePort
 from server.metrics import Metrics
-from server.side_port import SidePort
+from server.side_port import HttpPort, SidePort
 from server.store.outputs import FilesystemOutputStore
 from tests.side_port import Answer, fetch
 
@@ -84,6 +86,16 @@ def silent(joint: Joint) -> Iterator[None]:
         yield
 
 
+@asynccontextmanager
+async def stranger() -> AsyncIterator[str]:
+    """The URL of a server that has nothing of what is asked for."""
+    port = HttpPort({})
+    try:
+        yield f"http://{HOST}:{await port.start(HOST, 0)}"
+    finally:
+        await port.stop()
+
+
 async def test_all_ready_is_ready(joint: Joint) -> None:
     report = {"status": "ready", "store": "up", "redis": "up", "draining": "no", "processes": "2 of 2"}
     assert await joint.ready() == (200, report)
@@ -134,6 +146,16 @@ async def test_one_that_hangs_does_not_hide_the_others_numbers(joint: Joint) -> 
     assert await joint.submitted() == {"1": 0.0}
 
 
+async def test_one_that_answers_something_else_is_as_one_that_hangs(joint: Joint) -> None:
+    async with stranger() as base:
+        joint.listening["2"] = base
+        alive = await joint.ask("/health")
+        assert (alive.status, alive.json()) == (503, {"status": "silent", "processes": "2"})
+        status, report = await joint.ready()
+        assert (status, report["processes"]) == (503, "1 of 2")
+        assert await joint.submitted() == {"1": 0.0}
+
+
 @pytest.mark.usefixtures("silent")
 async def test_one_that_hangs_does_not_keep_the_images(
     joint: Joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +200,37 @@ async def test_half_an_image_does_not_look_like_a_whole_one(
         with pytest.raises((IncompleteRead, ConnectionError)):
             await joint.ask(f"/outputs/{KEY}")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_who_breaks_off_a_download_is_no_fault_of_ours(
+    joint: Joint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outputs = await FilesystemOutputStore.open(tmp_path)
+    await outputs.put(KEY, bytes(64 << 20), mime_type="image/png")
+    ended = asyncio.Event()
+
+    class Watched(JointSidePort):
+        async def _output(self, request: web.Request) -> web.StreamResponse:
+            try:
+                return await super()._output(request)
+            finally:
+                ended.set()
+
+    for process in joint.processes.values():
+        process.side.serve(outputs, lambda *_: 60.0)
+    port = Watched(lambda: joint.listening, processes=2)
+    try:
+        with capture_logs() as logs:
+            reader, writer = await asyncio.open_connection(HOST, await port.start(HOST, 0))
+            writer.write(f"GET /outputs/{KEY} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+            await asyncio.wait_for(ended.wait(), 10)
+    finally:
+        await port.stop()
+        await outputs.aclose()
+    assert logs == []
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 async def test_images_come_while_one_process_is_there(joint: Joint, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -137,7 +138,8 @@ async def serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
         ports = {"grpc_port": listening.grpc_port, "http_port": listening.http_port}
         log.info("listening", **ports)
         if ready_fd is not None:
-            with os.fdopen(ready_fd, "w") as file:
+            # Who asked may be stopping, and not read it any more.
+            with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as file:
                 file.write(json.dumps(ports) + "\n")
         _make_full_collections_rare()
 

@@ -32,6 +32,8 @@ START_TIMEOUT_S = 30.0
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 10.0
 """A child that lived so long starts again without delay."""
+KILL_AFTER_S = 5.0
+"""After its grace a child has so long for its last steps."""
 
 
 class StackError(Exception):
@@ -134,6 +136,22 @@ class Child:
     async def start(self) -> Ports:
         """Start the process and wait until it listens. Raises StackError when it does not."""
         self._ports = None
+        try:
+            read_fd = await self._spawn()
+        except OSError as error:
+            raise StackError(f"the {self.name} process cannot be started: {error}") from error
+        line = await self._first_line(read_fd)
+        if not line:
+            code = await self._wait()
+            raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
+        said = json.loads(line)
+        self._ports = Ports(
+            grpc=said["grpc_port"], http=said["http_port"], worker_pid=said.get("worker_pid", 0)
+        )
+        return self._ports
+
+    async def _spawn(self) -> int:
+        """Make the process; returns the end of a pipe on which it will say where it listens."""
         read_fd, write_fd = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -148,17 +166,12 @@ class Child:
                 preexec_fn=die_with(os.getpid()),
                 start_new_session=True,  # Ctrl-C reaches the supervisor, which stops the children in order
             )
+        except BaseException:
+            os.close(read_fd)
+            raise
         finally:
             os.close(write_fd)
-        line = await self._first_line(read_fd)
-        if not line:
-            code = await self._process.wait()
-            raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
-        said = json.loads(line)
-        self._ports = Ports(
-            grpc=said["grpc_port"], http=said["http_port"], worker_pid=said.get("worker_pid", 0)
-        )
-        return self._ports
+        return read_fd
 
     async def _first_line(self, read_fd: int) -> bytes:
         """The line in which the process says where it listens; empty if it ended without one."""
@@ -198,7 +211,8 @@ class Child:
             await asyncio.wait_for(process.wait(), grace_s)
         except TimeoutError:
             self._log.warning("process did not stop within the grace; killing it", process=self.name)
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from server.health import Health
-from server.metrics import CONTENT_TYPE, exposed_together
+from server.metrics import CONTENT_TYPE, ProcessesMetrics, exposed_together
 from server.side_port import OUTPUT_ROUTE, HttpPort
 
 ASK_TIMEOUT_S = 2.0
@@ -34,7 +34,8 @@ Who starts or is dead gets no calls, so it does not count.
 class JointSidePort(HttpPort):
     """What `SidePort` answers, for all together.
 
-    Alive when every process that listens answers; ready when one that does not drain is, and no other such is
+    Alive when every process that listens answers: one that never comes to listen may wait for its store, and
+    only `/metrics` counts it. Ready when one that does not drain is, and no other such is
     not, as calls come to all of them. Images come from any of them.
     """
 
@@ -49,6 +50,7 @@ class JointSidePort(HttpPort):
         )
         self._side_ports = side_ports
         self._processes = processes
+        self._metrics = ProcessesMetrics()
         self.draining = False
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # no number of slow downloads shall keep a probe waiting
@@ -89,7 +91,9 @@ class JointSidePort(HttpPort):
         answers, silent = await self._ask_all("/metrics")
         if silent:
             self._log.warning("metrics are incomplete: not every process answers", silent=", ".join(silent))
-        return web.Response(body=exposed_together(answers), headers={"Content-Type": CONTENT_TYPE})
+        listening = len(self._side_ports())
+        own = self._metrics.expose(listening=listening, starting=self._processes - listening)
+        return web.Response(body=own + exposed_together(answers), headers={"Content-Type": CONTENT_TYPE})
 
     async def _output(self, request: web.Request) -> web.StreamResponse:
         """The answer of any process, passed on as it comes."""

@@ -57,12 +57,19 @@ class Joint:
 
     async def submitted(self) -> dict[str, float]:
         """Tasks that were submitted, by process."""
+        return await self._values("imagegen_tasks_submitted_total", by="process")
+
+    async def counted(self) -> dict[str, float]:
+        """The processes by state."""
+        return await self._values("imagegen_api_processes", by="state")
+
+    async def _values(self, name: str, *, by: str) -> dict[str, float]:
         text = (await self.ask("/metrics")).body.decode()
         return {
-            sample.labels["process"]: sample.value
+            sample.labels[by]: sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == "imagegen_tasks_submitted_total"
+            if sample.name == name
         }
 
 
@@ -113,6 +120,7 @@ async def test_one_that_takes_no_calls_does_not_count(joint: Joint, end: str) ->
         joint.processes["1"].health.set(draining=True)
     else:
         del joint.listening["1"]
+        assert await joint.counted() == {"listening": 1, "starting": 1}
     status, report = await joint.ready()
     assert (status, report["draining"], report["processes"]) == (200, "no", "1 of 2")
 
@@ -129,7 +137,7 @@ async def test_before_any_listens_it_is_alive_and_not_ready(joint: Joint) -> Non
     assert (await joint.ask("/health")).status == 200
     status, report = await joint.ready()
     assert (status, report["processes"]) == (503, "0 of 2")
-    assert (await joint.ask("/metrics")).status == 200
+    assert await joint.counted() == {"listening": 0, "starting": 2}
     assert (await joint.ask(f"/outputs/{KEY}")).status == 503
 
 
@@ -176,7 +184,8 @@ async def test_metrics_are_those_of_each_process(joint: Joint) -> None:
 
 
 async def test_each_metric_is_described_once(joint: Joint) -> None:
-    lines = (await joint.ask("/metrics")).body.decode().splitlines()
+    text = (await joint.ask("/metrics")).body.decode()
+    lines = [line for line in text.splitlines() if "imagegen_api_processes" not in line]
     alone = joint.processes["1"].metrics.expose().decode().splitlines()
     assert sorted(line for line in lines if line.startswith("#")) == sorted(
         line for line in alone if line.startswith("#")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -36,6 +36,7 @@ ROLES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a role; returns the exit code: 0 stopped as asked, 1 failed, 2 wrong settings or arguments."""
     parser = argparse.ArgumentParser(prog="python -m server", description="The image-generation service.")
+    parser.set_defaults(one_of_several=0)  # of the roles that cannot be
     roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
     for role, text in ROLES.items():
         options = roles.add_parser(role, help=text, description=text.capitalize() + ".")
@@ -63,9 +64,8 @@ def _add_processes(api: argparse.ArgumentParser) -> None:
         metavar="N",
         help="so many processes share GRPC_PORT, supervised; default: %(default)s",
     )
-    # What the supervisor tells each of them: its number, and the open socket of its own side port.
-    api.add_argument("--process", type=_at_least_one, default=0, help=argparse.SUPPRESS)
-    api.add_argument("--side-fd", type=int, help=argparse.SUPPRESS)
+    # What the supervisor tells each of them: its number.
+    api.add_argument("--one-of-several", type=_at_least_one, default=0, help=argparse.SUPPRESS)
 
 
 def _at_least_one(text: str) -> int:
@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return run_demo()
     settings = load()
-    begin_logs(settings, role, process=arguments.process if role == "api" else 0)
+    begin_logs(settings, role, process=arguments.one_of_several)
     if role == "all":
         from server.embedded import run_all
 
@@ -105,9 +105,7 @@ def _work_of(arguments: argparse.Namespace) -> Run:
         from server.api_processes import run_api_processes
 
         return partial(run_api_processes, processes=arguments.processes)
-    if arguments.side_fd is not None:
-        return partial(run_api, side_socket=socket.socket(fileno=arguments.side_fd))
-    return run_api
+    return partial(run_api, one_of_several=arguments.one_of_several > 0)
 
 
 def begin_logs(settings: Settings, role: str, *, process: int = 0) -> None:
@@ -140,7 +138,8 @@ async def serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
         ports = {"grpc_port": listening.grpc_port, "http_port": listening.http_port}
         log.info("listening", **ports)
         if ready_fd is not None:
-            with os.fdopen(ready_fd, "w") as file:
+            # Who asked may be stopping, and not read it any more.
+            with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as file:
                 file.write(json.dumps(ports) + "\n")
         _make_full_collections_rare()
 

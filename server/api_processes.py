@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 import structlog
 
 from server.app import Listening, OnReady
 from server.joint_side_port import JointSidePort
-from server.parts import HOST, StartError, StoppedWhileStarting, listen, taken
-from server.processes import Child, StackError, stop_all
+from server.parts import HOST, LOOPBACK, StartError, StoppedWhileStarting, listen, taken
+from server.processes import KILL_AFTER_S, Child, StackError, stop_all
 from server.settings import Settings
-from server.shared_port import held_port, loopback_socket
+from server.shared_port import held_port
 from server.stopping import before, cancelled, until
-
-KILL_AFTER_S = 5.0
-"""After its grace a child has so long for its last steps."""
 
 
 async def run_api_processes(
@@ -38,52 +36,56 @@ async def run_api_processes(
         except OSError as error:
             raise taken("GRPC_PORT", settings.grpc_port) from error
         children: dict[str, Child] = {}
-        side_urls: dict[str, str] = {}
 
-        def listening() -> dict[str, str]:
-            return {name: side_urls[name] for name, child in children.items() if child.listens}
+        def side_ports() -> dict[str, str]:
+            listening = ((name, child.listening) for name, child in children.items())
+            return {name: f"http://{LOOPBACK}:{ports.http}" for name, ports in listening if ports}
 
-        side = JointSidePort(listening, processes=processes)
+        side = JointSidePort(side_ports, processes=processes)
         stack.push_async_callback(side.stop)
         http_port = await listen(side.start(HOST, settings.http_port), "HTTP_PORT", settings.http_port)
         environment = {
             **os.environ,
             **settings.as_environment(),
             "GRPC_PORT": str(grpc_port),
+            "HTTP_PORT": "0",  # one of its own for each start: who is dead refuses
             "PUBLIC_URL": settings.public_url or f"http://localhost:{http_port}",
         }
         for number in range(1, processes + 1):
             name = str(number)
-            side_socket = stack.enter_context(loopback_socket())
-            side_urls[name] = "http://{}:{}".format(*side_socket.getsockname())
             children[name] = Child(
                 f"api-{name}",
-                ["api", "--process", name, "--side-fd", str(side_socket.fileno())],
+                ["api", "--one-of-several", name],
                 environment,
-                descriptors=(side_socket.fileno(),),
                 start_timeout_s=None,  # as a single api waits for its store: alive, and not ready
             )
         stack.push_async_callback(stop_all, list(children.values()), settings.grace_s + KILL_AFTER_S)
+        supervising: list[asyncio.Task[None]] = []
         try:
-            if not await before(stop, _start(*children.values())):
+            if not await before(stop, _start(children.values(), supervising)):
                 raise StoppedWhileStarting
-        except StackError as error:
-            raise StartError(str(error)) from error
-        supervising = [
-            asyncio.create_task(child.supervise(), name="supervise") for child in children.values()
-        ]
-        on_ready(Listening(grpc_port=grpc_port, http_port=http_port))
-        try:
+            on_ready(Listening(grpc_port=grpc_port, http_port=http_port))
             await until(stop, supervising)
             log.info("draining", grace_s=settings.grace_s)
             side.draining = True
+        except StackError as error:
+            raise StartError(str(error)) from error
         finally:
             await cancelled(supervising)
 
 
-async def _start(first: Child, *others: Child) -> None:
-    """The first alone: what is wrong with the settings is said once, and one brings a store up to date."""
-    await first.start()
-    for result in await asyncio.gather(*(child.start() for child in others), return_exceptions=True):
+async def _start(children: Iterable[Child], supervising: list[asyncio.Task[None]]) -> None:
+    """Start them, and supervise each as soon as it runs.
+
+    The first alone: what is wrong with the settings is said once, and one brings a store up to date.
+    """
+
+    async def start(child: Child) -> None:
+        await child.start()
+        supervising.append(asyncio.create_task(child.supervise(), name="supervise"))
+
+    first, *others = children
+    await start(first)
+    for result in await asyncio.gather(*(start(child) for child in others), return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

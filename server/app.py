@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from server.links import Links
 from server.metrics import Metrics
 from server.parts import (
     HOST,
+    LOOPBACK,
     StoppedWhileStarting,
     check,
     configured_providers,
@@ -79,11 +79,11 @@ async def run_api(
     stop: asyncio.Event,
     on_ready: OnReady,
     *,
-    side_socket: socket.socket | None = None,
+    one_of_several: bool = False,
 ) -> None:
     """Serve gRPC and the side port until `stop` is set, then drain within the grace.
 
-    With `side_socket` this is one of several processes that share GRPC_PORT: its side port is there.
+    One of several processes shares GRPC_PORT with the others; its side port is for their supervisor alone.
     """
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
@@ -112,7 +112,7 @@ async def run_api(
     )
     async with (
         contextlib.aclosing(downloads),
-        open_parts(settings, "api", stop, side_socket=side_socket) as parts,
+        open_parts(settings, "api", stop, side_host=LOOPBACK if one_of_several else HOST) as parts,
     ):
         if retired := retired_models(parts.catalogue, routing):
             log.warning(
@@ -171,7 +171,7 @@ async def run_api(
             usage=UsageServicer(reports=UsageReports(store=parts.store, now_ms=now_ms)),
             health=parts.health,
             metrics=parts.metrics,
-            shared_port=side_socket is not None,
+            shared_port=one_of_several,
         )
         await check(parts)
         grpc_port = await listen(server.start(HOST, settings.grpc_port), "GRPC_PORT", settings.grpc_port)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from server.processes import Child, OwnRedis, Ports, StackError, stop_all
+from server.processes import KILL_AFTER_S, Child, OwnRedis, Ports, StackError, stop_all
 from server.settings import Settings
 
 
@@ -71,7 +71,7 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
         }
         api = Child("api", ["api"], environment)
         worker = Child("worker", ["worker"], environment | {"HTTP_PORT": "0"})
-        stack.push_async_callback(stop_all, (api, worker), settings.grace_s + 5)
+        stack.push_async_callback(stop_all, (api, worker), settings.grace_s + KILL_AFTER_S)
         ports, *_ = _all_started(await asyncio.gather(api.start(), worker.start(), return_exceptions=True))
         api.keep_ports(ports)  # a restarted API must be found where it was
         supervised += (api, worker)
@@ -99,7 +99,7 @@ async def child_stack(settings: Settings) -> AsyncIterator[Ports]:
     try:
         yield await child.start()
     finally:
-        await child.stop(settings.grace_s + 10)
+        await child.stop(settings.grace_s + 2 * KILL_AFTER_S)  # it has children of its own
 
 
 def run_all(settings: Settings, *, ready_fd: int | None) -> int:

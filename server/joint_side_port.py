@@ -13,16 +13,18 @@ from aiohttp import web
 from yarl import URL
 
 from server.health import Health
-from server.metrics import CONTENT_TYPE, exposed_together
+from server.metrics import CONTENT_TYPE, ProcessesMetrics, exposed_together
 from server.side_port import OUTPUT_ROUTE, HttpPort
 
 ASK_TIMEOUT_S = 2.0
-"""So long a process has to say how it is: less than probes and Prometheus wait."""
+"""So long a process has to say how it is: less than Prometheus waits; a probe that waits less fails too."""
+BEGIN_TIMEOUT_S = 5.0
+"""So long it has to begin an image; then the next is asked."""
 READ_TIMEOUT_S = 60.0
 """So long it has for each part of an image."""
 _NOT_FORWARDED = {"connection", "date", "keep-alive", "server", "transfer-encoding"}
 
-Listening = Callable[[], Mapping[str, str]]
+SidePorts = Callable[[], Mapping[str, str]]
 """The base URL of each process' own side port, by its name, as far as the process listens at the moment.
 
 Who starts or is dead gets no calls, so it does not count.
@@ -32,11 +34,12 @@ Who starts or is dead gets no calls, so it does not count.
 class JointSidePort(HttpPort):
     """What `SidePort` answers, for all together.
 
-    Alive when every process that listens answers; ready when one that does not drain is, and no other such is
+    Alive when every process that listens answers: one that never comes to listen may wait for its store, and
+    only `/metrics` counts it. Ready when one that does not drain is, and no other such is
     not, as calls come to all of them. Images come from any of them.
     """
 
-    def __init__(self, listening: Listening, *, processes: int) -> None:
+    def __init__(self, side_ports: SidePorts, *, processes: int) -> None:
         super().__init__(
             {
                 "/health": self._alive,
@@ -45,8 +48,9 @@ class JointSidePort(HttpPort):
                 OUTPUT_ROUTE: self._output,
             }
         )
-        self._listening = listening
+        self._side_ports = side_ports
         self._processes = processes
+        self._metrics = ProcessesMetrics()
         self.draining = False
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # no number of slow downloads shall keep a probe waiting
@@ -87,20 +91,23 @@ class JointSidePort(HttpPort):
         answers, silent = await self._ask_all("/metrics")
         if silent:
             self._log.warning("metrics are incomplete: not every process answers", silent=", ".join(silent))
-        return web.Response(body=exposed_together(answers), headers={"Content-Type": CONTENT_TYPE})
+        listening = len(self._side_ports())
+        own = self._metrics.expose(listening=listening, starting=self._processes - listening)
+        return web.Response(body=own + exposed_together(answers), headers={"Content-Type": CONTENT_TYPE})
 
     async def _output(self, request: web.Request) -> web.StreamResponse:
         """The answer of any process, passed on as it comes."""
         headers = {name: value for name, value in request.headers.items() if name.lower() == "if-none-match"}
-        bases = list(self._listening().values())
+        bases = list(self._side_ports().values())
         random.shuffle(bases)
         for base in bases:
             asked = request.rel_url  # as routed: nothing in it can name another host
             url = URL(f"{base}{asked.raw_path}?{asked.raw_query_string}", encoded=True)
             try:
-                answer = await self._session.request(
-                    request.method, url, headers=headers, allow_redirects=False
-                )
+                async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                    answer = await self._session.request(
+                        request.method, url, headers=headers, allow_redirects=False
+                    )
             except (aiohttp.ClientError, TimeoutError):
                 continue
             async with answer:
@@ -112,31 +119,33 @@ class JointSidePort(HttpPort):
     async def _passed_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED]
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=dict(kept))
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             async for part in answer.content.iter_any():
                 await response.write(part)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # of writing, as reading has errors of aiohttp's own: who asked has gone
         except (aiohttp.ClientError, TimeoutError) as error:
             self._log.warning("a process broke off while it sent an image", error=str(error))
             if request.transport is not None:
                 request.transport.abort()  # half an image must not look like a whole one
-            return response
-        await response.write_eof()
         return response
 
     async def _ask_all(self, path: str) -> tuple[dict[str, bytes], list[str]]:
         """What the processes that listen answer, by name, and who of them does not."""
-        asked = self._listening()
+        asked = self._side_ports()
         answers = dict(
             zip(asked, await asyncio.gather(*(self._ask(url + path) for url in asked.values())), strict=True)
         )
-        still = self._listening()  # who has died meanwhile is not silent
+        still = self._side_ports()  # who has died meanwhile is not silent
         said = {name: answer for name, answer in answers.items() if answer is not None}
         return said, [name for name in answers if name in still and name not in said]
 
     async def _ask(self, url: str) -> bytes | None:
+        """The answer, also that it is not ready; None when there is none that a side port would give."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S), self._session.get(url) as answer:
-                return await answer.read()
+                return await answer.read() if answer.status in (200, 503) else None
         except (aiohttp.ClientError, TimeoutError):
             return None

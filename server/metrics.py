@@ -160,6 +160,25 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class ProcessesMetrics:
+    """What the supervisor of several processes itself has to say, also while none of them answers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._processes = Gauge(
+            "imagegen_api_processes",
+            "Processes of `--processes`: those that take calls, and those that start or are about to.",
+            ["state"],
+            registry=self.registry,
+        )
+
+    def expose(self, *, listening: int, starting: int) -> bytes:
+        """The numbers as they are now, as `/metrics` answers them."""
+        self._processes.labels("listening").set(listening)
+        self._processes.labels("starting").set(starting)
+        return generate_latest(self.registry)
+
+
 def exposed_together(texts: Mapping[str, bytes]) -> bytes:
     """What several processes expose, by their names, as one answer: every series with the label `process`.
 

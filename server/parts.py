@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from server.store.connect import S3Keys, open_outputs, open_store
 from server.store.sqlite_file import IncompatibleStore
 
 HOST = "0.0.0.0"  # noqa: S104 - a service for other machines
+LOOPBACK = "127.0.0.1"
 WATCH_S = 1.0
 STORE_RETRY_S = 1.0
 
@@ -60,12 +60,9 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, role: str, stop: asyncio.Event, *, side_socket: socket.socket | None = None
+    settings: Settings, role: str, stop: asyncio.Event, *, side_host: str = HOST
 ) -> AsyncIterator[Parts]:
-    """Open everything, the side port first: a process that waits for its store is alive and says so.
-
-    The side port is at HTTP_PORT, or on `side_socket`, which listens already.
-    """
+    """Open everything, the side port first: a process that waits for its store is alive and says so."""
     catalogue = _catalogue(settings)
     metrics = Metrics(
         app=settings.app_name,
@@ -90,8 +87,7 @@ async def open_parts(
     side = SidePort(health=health, metrics=metrics)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(side.stop)
-        starting = side.start(HOST, settings.http_port) if side_socket is None else side.start_on(side_socket)
-        http_port = await listen(starting, "HTTP_PORT", settings.http_port)
+        http_port = await listen(side.start(side_host, settings.http_port), "HTTP_PORT", settings.http_port)
         store = await opened("STORE_URL", partial(open_store, settings.store_url), stop)
         stack.push_async_callback(store.aclose)
         opening = partial(open_outputs, settings.outputs, keys=_s3_keys(settings))

@@ -32,6 +32,8 @@ START_TIMEOUT_S = 30.0
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 10.0
 """A child that lived so long starts again without delay."""
+KILL_AFTER_S = 5.0
+"""After its grace a child has so long for its last steps."""
 
 
 class StackError(Exception):
@@ -105,16 +107,14 @@ class Child:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *,
-        descriptors: Sequence[int] = (),
         start_timeout_s: float | None = START_TIMEOUT_S,
     ) -> None:
-        """It inherits the `descriptors`. Without a timeout it may wait for its store as long as it takes."""
+        """Without a timeout it may wait for its store as long as it takes."""
         self.name = name
         self._arguments = tuple(arguments)
         self._environment = dict(environment)
-        self._descriptors = tuple(descriptors)
         self._start_timeout_s = start_timeout_s
-        self._announced = False
+        self._ports: Ports | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log = structlog.get_logger(__name__)
 
@@ -124,9 +124,10 @@ class Child:
         return self._process.pid if self._process is not None else 0
 
     @property
-    def listens(self) -> bool:
-        """Whether the present process has said that it listens, and lives."""
-        return self._announced and self._process is not None and self._process.returncode is None
+    def listening(self) -> Ports | None:
+        """Where the present process listens, once it has said so and while it lives."""
+        lives = self._process is not None and self._process.returncode is None
+        return self._ports if lives else None
 
     def keep_ports(self, ports: Ports) -> None:
         """Let the next start listen on these ports again."""
@@ -134,7 +135,23 @@ class Child:
 
     async def start(self) -> Ports:
         """Start the process and wait until it listens. Raises StackError when it does not."""
-        self._announced = False
+        self._ports = None
+        try:
+            read_fd = await self._spawn()
+        except OSError as error:
+            raise StackError(f"the {self.name} process cannot be started: {error}") from error
+        line = await self._first_line(read_fd)
+        if not line:
+            code = await self._wait()
+            raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
+        said = json.loads(line)
+        self._ports = Ports(
+            grpc=said["grpc_port"], http=said["http_port"], worker_pid=said.get("worker_pid", 0)
+        )
+        return self._ports
+
+    async def _spawn(self) -> int:
+        """Make the process; returns the end of a pipe on which it will say where it listens."""
         read_fd, write_fd = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -144,20 +161,17 @@ class Child:
                 *self._arguments,
                 "--ready-fd",
                 str(write_fd),
-                pass_fds=(write_fd, *self._descriptors),
+                pass_fds=(write_fd,),
                 env=self._environment,
                 preexec_fn=die_with(os.getpid()),
                 start_new_session=True,  # Ctrl-C reaches the supervisor, which stops the children in order
             )
+        except BaseException:
+            os.close(read_fd)
+            raise
         finally:
             os.close(write_fd)
-        line = await self._first_line(read_fd)
-        if not line:
-            code = await self._process.wait()
-            raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
-        self._announced = True
-        ports = json.loads(line)
-        return Ports(grpc=ports["grpc_port"], http=ports["http_port"], worker_pid=ports.get("worker_pid", 0))
+        return read_fd
 
     async def _first_line(self, read_fd: int) -> bytes:
         """The line in which the process says where it listens; empty if it ended without one."""
@@ -197,7 +211,8 @@ class Child:
             await asyncio.wait_for(process.wait(), grace_s)
         except TimeoutError:
             self._log.warning("process did not stop within the grace; killing it", process=self.name)
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
 
 

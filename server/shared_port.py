@@ -2,6 +2,9 @@
 
 With SO_REUSEPORT the kernel spreads new connections over all sockets that listen on a port, and leaves out
 those of a process that has died. It would let a second instance of the service share the port as silently.
+
+To find out whether it is alone the supervisor listens for an instant itself: a connection that is made then
+is reset, as one before would have been refused.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ def held_port(port: int) -> Iterator[int]:
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
         )  # connections that have ended are no owners
         alone.bind(("", port))
-        alone.listen()  # of two that are bound only one may listen: here it is decided who is alone
+        alone.listen()  # of those bound so at most one may: here it is decided who is alone
         port = alone.getsockname()[1]
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder = _any_address()
@@ -48,12 +51,3 @@ def _any_address() -> socket.socket:
     both = socket.socket(socket.AF_INET6)
     both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return both
-
-
-@contextmanager
-def loopback_socket() -> Iterator[socket.socket]:
-    """A socket that listens on a free port of this machine alone, to be handed to a child process."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        yield listening

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
@@ -36,15 +35,7 @@ class HttpPort:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one for 0. OSError when it cannot be bound."""
         await self._runner.setup()
-        return await self._serve_on(web.TCPSite(self._runner, host, port))
-
-    async def start_on(self, listening: socket.socket) -> int:
-        """Answer on a socket that listens already; returns its port."""
-        await self._runner.setup()
-        return await self._serve_on(web.SockSite(self._runner, listening))
-
-    async def _serve_on(self, site: web.BaseSite) -> int:
-        await site.start()
+        await web.TCPSite(self._runner, host, port).start()
         bound: int = self._runner.addresses[0][1]
         return bound
 

@@ -13,7 +13,7 @@ import yaml
 
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, TaskState
-from server.metrics import Metrics
+from server.metrics import Metrics, ProcessesMetrics
 from tests.deploy.files import DEFAULTS, MONITORING, ROOT, document, manifest
 
 ALERTS = MONITORING / "alerts.yml"
@@ -72,10 +72,11 @@ def test_alerts_say_how_loud_and_what_to_do(rule: dict[str, Any]) -> None:
 
 
 def test_alerts_use_metrics_that_exist() -> None:
-    families = Metrics(app="imagegen", version="1", role="api").registry.collect()
+    registries = (Metrics(app="imagegen", version="1", role="api").registry, ProcessesMetrics().registry)
     exposed = {
         family.name + suffix
-        for family in families
+        for registry in registries
+        for family in registry.collect()
         for suffix in {"counter": ["_total"], "gauge": [""], "info": ["_info"]}.get(
             family.type, ["_bucket", "_count", "_sum"]
         )
@@ -86,7 +87,14 @@ def test_alerts_use_metrics_that_exist() -> None:
 
 
 def test_alerts_use_label_values_that_exist() -> None:
-    known = {"outcome": {*AttemptOutcome, *TaskState}, "job": {"imagegen"}, "reason": {*Reason}}
+    known = {
+        "outcome": {*AttemptOutcome, *TaskState},
+        "job": {"imagegen"},
+        "reason": {*Reason},
+        "state": set(
+            re.findall(r'state="(\w+)"', ProcessesMetrics().expose(listening=0, starting=0).decode())
+        ),
+    }
     for rule in RULES:
         for label, values in LABEL.findall(rule["expr"]):
             assert set(values.split("|")) <= known[label], rule["alert"]

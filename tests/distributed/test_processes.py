@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
-import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -21,22 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from task.v1 import task_service_pb2_grpc
 from task.v1.task_service_pb2 import GetTaskRequest
 
-from server.__main__ import main
+from tests.distributed.several import PROCESSES, children_of, is_gone, start_several, state_of
 from tests.side_port import fetch
-from tests.stack import Calls, ServiceProcess, Stack, running_stack
+from tests.stack import Calls, ServiceProcess, running_stack
 from tests.tools import program
 from tests.waiting import until, until_async
 
-PROCESSES = 2
-PROC = Path("/proc")
 CONNECTIONS = 16
 """That all of so many are given to one of two processes happens once in 32,768 times."""
-
-
-def start_several(stack: Stack, **settings: str) -> ServiceProcess:
-    """The supervisor, once all its processes listen."""
-    arguments = ("server", "api", "--processes", str(PROCESSES))
-    return stack.start("api", fresh=True, program=arguments, **settings)
 
 
 @asynccontextmanager
@@ -54,22 +45,6 @@ async def connected(process: ServiceProcess) -> AsyncIterator[list[Calls]]:
 def small(request_id: str = "") -> GenerateImageRequest:
     """A picture that takes no time."""
     return GenerateImageRequest(prompt="small", model="local-canvas", size="64x64", request_id=request_id)
-
-
-def state_of(pid: int) -> tuple[str, int]:
-    """A process' state and its parent; none and 0 when it is gone."""
-    try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return "", 0
-    return fields[0], int(fields[1])
-
-
-def children_of(pid: int) -> set[int]:
-    """The living processes that it has started."""
-    everybody = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
-    states = {one: state_of(one) for one in everybody}
-    return {one for one, (state, parent) in states.items() if parent == pid and state != "Z"}
 
 
 async def by_process(api: ServiceProcess, name: str, **labels: str) -> dict[str, float]:
@@ -100,7 +75,8 @@ async def submitted(calls: Calls, request_id: str) -> str:
     """The id of the task, however often it takes to get an answer."""
     while True:
         try:
-            return (await calls.images.GenerateImageAsync(small(request_id), timeout=20)).task_id
+            answer = await calls.images.GenerateImageAsync(small(request_id), timeout=20, wait_for_ready=True)
+            return answer.task_id
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -164,6 +140,38 @@ async def test_a_killed_process_costs_repeated_calls_and_comes_back() -> None:
         assert api.stop() == 0
 
 
+@pytest.mark.long
+async def test_images_come_while_a_process_is_killed_and_returns() -> None:
+    with running_stack() as stack:
+        api, _worker = start_several(stack), stack.start("worker")
+        async with connected(api) as connections:
+            url = (await drawn(connections[0])).images[0].url
+        statuses: Counter[int] = Counter()
+        begun, enough = asyncio.Event(), asyncio.Event()
+
+        async def keep_fetching() -> None:
+            while not enough.is_set():
+                statuses[(await fetch(url)).status] += 1
+                if (
+                    statuses.total() > 50
+                ):  # each process has had some: the supervisor holds connections to both
+                    begun.set()
+
+        async def back() -> bool:
+            return await listening(api) == "2 of 2" and len(children_of(api.pid)) == PROCESSES
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(keep_fetching())
+            await begun.wait()
+            for victim in children_of(api.pid):
+                os.kill(victim, signal.SIGKILL)
+                await until(partial(is_gone, victim), within_s=10, what="its end")
+                await until_async(back, within_s=60, what="the process' return")
+            enough.set()
+        assert set(statuses) == {200}
+
+
 async def test_a_stop_waits_for_the_calls_of_all_processes() -> None:
     with running_stack(SHUTDOWN_GRACE_SECONDS="60") as stack:
         api = start_several(stack)
@@ -205,72 +213,3 @@ async def test_a_killed_supervisor_leaves_no_process_behind() -> None:
         await until(gone, within_s=10, what="the children's end")
         successor = start_several(stack, GRPC_PORT=str(api.grpc_port), HTTP_PORT=str(api.http_port))
         assert (successor.grpc_port, successor.http_port) == (api.grpc_port, api.http_port)
-
-
-@pytest.mark.parametrize("first", ["one process", "several"])
-@pytest.mark.parametrize("second", ["one process", "several"])
-def test_a_second_instance_does_not_share_the_port_silently(first: str, second: str) -> None:
-    start = {
-        "one process": lambda stack, **settings: stack.start("api", **settings),
-        "several": start_several,
-    }
-    with running_stack() as stack:
-        taken = start[first](stack).grpc_port
-        with pytest.raises(RuntimeError) as refused:
-            start[second](stack, GRPC_PORT=str(taken))
-        assert f"port {taken} cannot be bound; set GRPC_PORT to a free one" in str(refused.value)
-        assert "Traceback" not in str(refused.value)
-
-
-def test_a_taken_side_port_says_which_setting_moves_it() -> None:
-    with socket.socket() as taken, running_stack() as stack:
-        taken.bind(("0.0.0.0", 0))  # noqa: S104
-        taken.listen()
-        with pytest.raises(RuntimeError, match="set HTTP_PORT to a free one"):
-            start_several(stack, HTTP_PORT=str(taken.getsockname()[1]))
-
-
-def test_what_stops_the_start_of_every_process_is_said_once() -> None:
-    with running_stack(IMAGE_MODEL="no-such-model") as stack:
-        with pytest.raises(RuntimeError) as refused:
-            start_several(stack)
-        assert str(refused.value).count("Cannot start: IMAGE_MODEL") == 1
-        assert "Cannot start: the api-1 process ended at its start (exit code 2)" in str(refused.value)
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", ""])
-def test_a_wrong_number_of_processes_is_an_error(number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["api", f"--processes={number}"])
-    assert ended.value.code == 2
-    assert "--processes: expected a whole number from 1" in capsys.readouterr().err
-
-
-async def test_while_no_store_answers_it_is_alive_and_not_ready_and_can_be_stopped(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        http_port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "GRPC_PORT": "0",
-        "HTTP_PORT": str(http_port),
-        "STORE_URL": "mongodb://127.0.0.1:1/nowhere",
-        "REDIS_URL": "redis://127.0.0.1:1",
-    }
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "server", "api", "--processes", str(PROCESSES)]
-    with log.open("wb") as out:
-        api = await asyncio.create_subprocess_exec(
-            *command, cwd=tmp_path, env=environment, stdout=out, stderr=out
-        )
-    try:
-        await until(lambda: "waiting for a store" in log.read_text(), within_s=30, what="a child's wait")
-        for path, status in (("/health", 200), ("/ready", 503)):
-            assert (await fetch(f"http://127.0.0.1:{http_port}{path}")).status == status
-        api.terminate()
-        assert await asyncio.wait_for(api.wait(), 30) == 0
-    finally:
-        if api.returncode is None:
-            api.kill()
-            await api.wait()
-    assert "Traceback" not in log.read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import AliasChoices, SecretStr
 from pydantic_core import PydanticUndefined
 
-from server.metrics import Metrics
+from server.metrics import Metrics, ProcessesMetrics
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +34,9 @@ def settings_rows() -> Iterator[str]:
 
 def metrics_rows() -> Iterator[str]:
     """One row per metric: name, labels, meaning."""
-    registry = Metrics(app="", version="", role="").registry
-    for metric in sorted(registry.collect(), key=lambda m: m.name):
+    registries = (Metrics(app="", version="", role="").registry, ProcessesMetrics().registry)
+    exposed = [(metric, registry) for registry in registries for metric in registry.collect()]
+    for metric, registry in sorted(exposed, key=lambda pair: pair[0].name):
         name = metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
         labels = sorted(_labels(name, registry))
         text = ", ".join(f"`{label}`" for label in labels)

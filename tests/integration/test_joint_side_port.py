@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
+from server import joint_side_port
 from server.health import Health
 from server.joint_side_port import JointSidePort
 from server.metrics import Metrics
-from server.shared_port import loopback_socket
-from server.side_port import SidePort
+from server.side_port import HttpPort, SidePort
 from server.store.outputs import FilesystemOutputStore
 from tests.side_port import Answer, fetch
 
@@ -54,12 +57,19 @@ class Joint:
 
     async def submitted(self) -> dict[str, float]:
         """Tasks that were submitted, by process."""
+        return await self._values("imagegen_tasks_submitted_total", by="process")
+
+    async def counted(self) -> dict[str, float]:
+        """The processes by state."""
+        return await self._values("imagegen_api_processes", by="state")
+
+    async def _values(self, name: str, *, by: str) -> dict[str, float]:
         text = (await self.ask("/metrics")).body.decode()
         return {
-            sample.labels["process"]: sample.value
+            sample.labels[by]: sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == "imagegen_tasks_submitted_total"
+            if sample.name == name
         }
 
 
@@ -68,9 +78,8 @@ async def joint() -> AsyncIterator[Joint]:
     made = Joint()
     async with AsyncExitStack() as stack:
         for name, process in made.processes.items():
-            own = stack.enter_context(loopback_socket())
             stack.push_async_callback(process.side.stop)
-            made.listening[name] = f"http://{HOST}:{await process.side.start_on(own)}"
+            made.listening[name] = f"http://{HOST}:{await process.side.start(HOST, 0)}"
         stack.push_async_callback(made.port.stop)
         made.number = await made.port.start(HOST, 0)
         yield made
@@ -79,9 +88,19 @@ async def joint() -> AsyncIterator[Joint]:
 @pytest.fixture
 def silent(joint: Joint) -> Iterator[None]:
     """The second process hangs: connections to it are made, but nobody answers."""
-    with loopback_socket() as hanging:
+    with socket.create_server((HOST, 0)) as hanging:
         joint.listening["2"] = "http://{}:{}".format(*hanging.getsockname())
         yield
+
+
+@asynccontextmanager
+async def stranger() -> AsyncIterator[str]:
+    """The URL of a server that has nothing of what is asked for."""
+    port = HttpPort({})
+    try:
+        yield f"http://{HOST}:{await port.start(HOST, 0)}"
+    finally:
+        await port.stop()
 
 
 async def test_all_ready_is_ready(joint: Joint) -> None:
@@ -101,6 +120,7 @@ async def test_one_that_takes_no_calls_does_not_count(joint: Joint, end: str) ->
         joint.processes["1"].health.set(draining=True)
     else:
         del joint.listening["1"]
+        assert await joint.counted() == {"listening": 1, "starting": 1}
     status, report = await joint.ready()
     assert (status, report["draining"], report["processes"]) == (200, "no", "1 of 2")
 
@@ -117,7 +137,7 @@ async def test_before_any_listens_it_is_alive_and_not_ready(joint: Joint) -> Non
     assert (await joint.ask("/health")).status == 200
     status, report = await joint.ready()
     assert (status, report["processes"]) == (503, "0 of 2")
-    assert (await joint.ask("/metrics")).status == 200
+    assert await joint.counted() == {"listening": 0, "starting": 2}
     assert (await joint.ask(f"/outputs/{KEY}")).status == 503
 
 
@@ -134,6 +154,29 @@ async def test_one_that_hangs_does_not_hide_the_others_numbers(joint: Joint) -> 
     assert await joint.submitted() == {"1": 0.0}
 
 
+async def test_one_that_answers_something_else_is_as_one_that_hangs(joint: Joint) -> None:
+    async with stranger() as base:
+        joint.listening["2"] = base
+        alive = await joint.ask("/health")
+        assert (alive.status, alive.json()) == (503, {"status": "silent", "processes": "2"})
+        status, report = await joint.ready()
+        assert (status, report["processes"]) == (503, "1 of 2")
+        assert await joint.submitted() == {"1": 0.0}
+
+
+@pytest.mark.usefixtures("silent")
+async def test_one_that_hangs_does_not_keep_the_images(
+    joint: Joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joint_side_port, "BEGIN_TIMEOUT_S", 0.05)
+    outputs = await FilesystemOutputStore.open(tmp_path)
+    await outputs.put(KEY, b"a picture", mime_type="image/png")
+    joint.processes["1"].side.serve(outputs, lambda *_: 60.0)
+    for _ in range(8):  # whichever is asked first
+        assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
+    await outputs.aclose()
+
+
 async def test_metrics_are_those_of_each_process(joint: Joint) -> None:
     joint.processes["1"].metrics.tasks_submitted.labels("canvas").inc(3)
     joint.processes["2"].metrics.tasks_submitted.labels("canvas").inc(4)
@@ -141,7 +184,8 @@ async def test_metrics_are_those_of_each_process(joint: Joint) -> None:
 
 
 async def test_each_metric_is_described_once(joint: Joint) -> None:
-    lines = (await joint.ask("/metrics")).body.decode().splitlines()
+    text = (await joint.ask("/metrics")).body.decode()
+    lines = [line for line in text.splitlines() if "imagegen_api_processes" not in line]
     alone = joint.processes["1"].metrics.expose().decode().splitlines()
     assert sorted(line for line in lines if line.startswith("#")) == sorted(
         line for line in alone if line.startswith("#")
@@ -165,6 +209,37 @@ async def test_half_an_image_does_not_look_like_a_whole_one(
         with pytest.raises((IncompleteRead, ConnectionError)):
             await joint.ask(f"/outputs/{KEY}")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_who_breaks_off_a_download_is_no_fault_of_ours(
+    joint: Joint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outputs = await FilesystemOutputStore.open(tmp_path)
+    await outputs.put(KEY, bytes(64 << 20), mime_type="image/png")
+    ended = asyncio.Event()
+
+    class Watched(JointSidePort):
+        async def _output(self, request: web.Request) -> web.StreamResponse:
+            try:
+                return await super()._output(request)
+            finally:
+                ended.set()
+
+    for process in joint.processes.values():
+        process.side.serve(outputs, lambda *_: 60.0)
+    port = Watched(lambda: joint.listening, processes=2)
+    try:
+        with capture_logs() as logs:
+            reader, writer = await asyncio.open_connection(HOST, await port.start(HOST, 0))
+            writer.write(f"GET /outputs/{KEY} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+            await asyncio.wait_for(ended.wait(), 10)
+    finally:
+        await port.stop()
+        await outputs.aclose()
+    assert logs == []
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 async def test_images_come_while_one_process_is_there(joint: Joint, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,10 @@ class Ratio:
         )
 
 
-def measure(*, rounds: int, requests: int, least: float | None = None) -> list[Ratio]:
+def measure(*, rounds: int, requests: int, least: Mapping[str, float] | None = None) -> list[Ratio]:
     """Run service and echo in turn, `rounds` times each, after one warm-up round that is not counted.
 
-    With `least`, stop as soon as no further round can move the median to the other side of it.
+    With `least`, by method, stop as soon as no further round can move the median to the other side of it.
     """
     message = image_service_pb2.GenerateImageRequest(
         prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
@@ -71,7 +71,7 @@ def measure(*, rounds: int, requests: int, least: float | None = None) -> list[R
         get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
         with _echo(task.SerializeToString()) as echo:
             ratios = [
-                _compare(api, echo, method, sent, rounds, requests, least)
+                _compare(api, echo, method, sent, rounds, requests, (least or {}).get(method))
                 for method, sent in ((GET_TASK, get), (SUBMIT, message.SerializeToString()))
             ]
         _all_answered(api)

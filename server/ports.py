@@ -254,6 +254,13 @@ class WorkQueue(SubmitQueue, Protocol):
         """Prolong the leases of what this worker runs; a missing one is made again (rule S4)."""
         ...
 
+    async def keep_only(self, *, worker: str, task_ids: Sequence[str]) -> int:
+        """Give back what is leased to this worker but for these tasks; how many.
+
+        A claim whose answer was lost may have taken more than its worker knows of.
+        """
+        ...
+
     async def hand_over(self, *, entry: Entry, worker: str, owner: str, lease_ms: int) -> None:
         """The store says that `owner` lives and has it: lease it to that worker (rule W3)."""
         ...

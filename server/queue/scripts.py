@@ -120,6 +120,7 @@ class Scripts:
                 "release",
                 "renew",
                 "hand_over",
+                "keep_only",
                 "due",
                 "resolve_expired",
                 "mark",
@@ -180,6 +181,10 @@ class Scripts:
         """Prolong what this token holds, and make again what is missing."""
         arguments = [part for task in tasks for part in (task.task_id, task.line, task.lane)]
         return [_HELD[code] for code in await self._run("renew", token, lease_ms, *arguments)]
+
+    async def keep_only(self, *, token: str, task_ids: Sequence[str]) -> int:
+        """Give back what this token holds but for these; how many."""
+        return int(await self._run("keep_only", token, *task_ids))
 
     async def hand_over(self, *, token: str, owner: str, lease_ms: int, task_id: str) -> Held:
         """Make the owner the holder of what this token holds."""

@@ -154,6 +154,11 @@ class RedisTaskQueue:
             for batch in _batches(tasks):
                 await self._scripts.renew(token=token_of(worker), lease_ms=lease_ms, tasks=batch)
 
+    async def keep_only(self, *, worker: str, task_ids: Sequence[str]) -> int:
+        """See WorkQueue."""
+        with translated():
+            return await self._scripts.keep_only(token=token_of(worker), task_ids=task_ids)
+
     async def hand_over(self, *, entry: Entry, worker: str, owner: str, lease_ms: int) -> None:
         """See WorkQueue."""
         with translated():

@@ -29,6 +29,10 @@ class Ends:
         """The store calls the task over."""
         self._untold.setdefault(worker, {})[task_id] = None
 
+    def of(self, worker: str) -> Sequence[str]:
+        """Those of this worker."""
+        return list(self._untold.get(worker, ()))
+
     def of_others(self, worker: str) -> bool:
         """Whether there are some of former ids of this process."""
         return any(holder != worker for holder in self._untold)
@@ -36,7 +40,7 @@ class Ends:
     @contextmanager
     def told(self, worker: str) -> Iterator[Sequence[str]]:
         """The ids to tell of within the context; told they are unless it is left by an exception."""
-        task_ids = list(self._untold.get(worker, ()))
+        task_ids = self.of(worker)
         yield task_ids
         untold = self._untold.get(worker, {})
         for task_id in task_ids:

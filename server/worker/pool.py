@@ -84,6 +84,8 @@ class WorkerPool:
         self._live_slots = live_slots
         self._held: dict[str, _Held] = {}
         self._ends = Ends(queue)
+        self._unheard = False
+        """Whether a claim may have taken tasks that this process does not know of."""
         self._stirred = asyncio.Event()
         """Set when a task has ended here, and at a stop."""
         self._stopping = asyncio.Event()
@@ -160,8 +162,14 @@ class WorkerPool:
         """Claim, and tell the queue in the same step what has ended."""
         if self._ends.of_others(worker):
             await self._ends.tell()
+        if self._unheard:
+            known = [*self._held, *self._ends.of(worker)]
+            returned = await self._queue.keep_only(worker=worker, task_ids=known)
+            if returned:
+                self._log.warning("claims whose answer was lost are given back", tasks=returned)
+        self._unheard = True
         with self._ends.told(worker) as over:
-            return await self._queue.claim(
+            claims = await self._queue.claim(
                 worker=worker,
                 free=free,
                 pools=pools,
@@ -169,6 +177,8 @@ class WorkerPool:
                 caller_cap=caller_cap(max(self._concurrency, self._live_slots())),
                 over=over,
             )
+        self._unheard = False
+        return claims
 
     def _open_pools(self) -> list[Pool]:
         """The pools that this worker has not its fill of, and how much more it takes of each."""

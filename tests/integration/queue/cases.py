@@ -83,6 +83,10 @@ def claim(
     return call
 
 
+def keep_only(*ids: str) -> Callable[[Scripts], Awaitable[Any]]:
+    return lambda scripts: scripts.keep_only(token=ME, task_ids=ids)
+
+
 def hand_over(task_id: str) -> Callable[[Scripts], Awaitable[Any]]:
     return lambda scripts: scripts.hand_over(token=ME, owner=OTHER, lease_ms=LEASE_MS, task_id=task_id)
 

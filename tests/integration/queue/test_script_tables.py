@@ -25,6 +25,7 @@ from tests.integration.queue.cases import (
     enqueue,
     finish,
     hand_over,
+    keep_only,
     play,
     play_twice,
     release,
@@ -117,6 +118,34 @@ FINISH = [
         after=State(leased={"t2": Leased(BEN, OTHER)}),
     ),
     Case(name="late, but nobody took it", before=LAPSED, call=finish("t1"), answer=[Held.MINE], after=EMPTY),
+]
+
+KEEP_ONLY = [
+    Case(
+        name="what it does not know of goes to the heads of their lines, in order",
+        before=State(
+            lines={ANN: ["t5"]},
+            leased={
+                "t1": Leased(ANN, ME),
+                "t2": Leased(ANN, ME),
+                "t3": Leased(BEN, ME),
+                "t4": Leased(ANN, ME),
+                "t6": Leased(ANN, OTHER),
+            },
+        ),
+        call=keep_only("t4", "t9"),
+        answer=3,
+        after=State(
+            lines={ANN: ["t1", "t2", "t5"], BEN: ["t3"]},
+            leased={"t4": Leased(ANN, ME), "t6": Leased(ANN, OTHER)},
+        ),
+        wakes=True,
+    ),
+    Case(name="all are known", before=MINE, call=keep_only("t1"), answer=0, after=MINE),
+    Case(name="another's", before=THEIRS, call=keep_only(), answer=0, after=THEIRS),
+    Case(
+        name="late, but nobody took it", before=LAPSED, call=keep_only(), answer=1, after=WAITING, wakes=True
+    ),
 ]
 
 DISCARD = [
@@ -249,6 +278,7 @@ HAND_OVER = [
 TABLES = {
     "enqueue": ENQUEUE,
     "finish": FINISH,
+    "keep_only": KEEP_ONLY,
     "discard": DISCARD,
     "release": RELEASE,
     "renew": RENEW,

@@ -296,11 +296,36 @@ async def test_redis_away_is_a_pause(bench: Bench) -> None:
     provider = ScriptedProvider(makes_all)
     bench.queue_faults.away = True
     async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: bench.queue_faults.calls["claim"] >= 2, within_s=5)
+        await until(lambda: bench.queue_faults.calls["keep_only"] >= 2, within_s=5)
         bench.queue_faults.wake()
         accepted = await bench.accept()
         await all_over(bench, accepted.id)
         assert not held.running.done()
+
+
+async def test_what_a_claim_took_whose_answer_was_lost_is_claimed_again_at_once(bench: Bench) -> None:
+    go_on, faults = asyncio.Event(), bench.queue_faults
+    provider = ScriptedProvider(waits_for(go_on), makes_all)
+    first = await bench.accept(user_id="a")
+    async with worker(bench, bench.execution(provider), provider, concurrency=3) as held:
+        await until(lambda: provider.running, within_s=5)
+        faults.losing.add("claim")
+        others = [await bench.accept(user_id="b") for _ in range(2)]
+
+        async def unheard() -> bool:
+            return await bench.place(others[0].id) == f"leased to {held.beat.id}"
+
+        await until_async(unheard, within_s=5)
+        faults.wake()
+
+        async def claimed_again() -> bool:
+            return all([await bench.place(task.id) == "gone" for task in others])
+
+        await until_async(claimed_again, within_s=5)  # a lease is three times as long
+        assert await bench.place(first.id) == f"leased to {held.beat.id}", "what runs here is kept"
+        go_on.set()
+        await all_over(bench, first.id)
+    assert (await bench.task(first.id)).attempt == 1
 
 
 async def test_redis_away_in_mid_task_is_a_pause_too(bench: Bench) -> None:

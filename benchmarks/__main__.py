@@ -44,7 +44,7 @@ PARTS = {
     "soak": "half an hour at half load",
 }
 LONG = ("growth", "soak")
-"""Only when they are asked for: about ten minutes, and half an hour."""
+"""Only when they are asked for: more than ten minutes, and half an hour."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +122,7 @@ def _measure(
     part: str, contenders: Sequence[Contender], redis: RedisServer, effort: Effort, results: Results
 ) -> None:
     if part == "grpc":
-        results.ratios = echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests)
+        echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests, keep=results.keep_ratio)
         print(*results.ratios, sep="\n", flush=True)
     elif part == "cores":
         results.scalings = both_cores.measure(rounds=effort.rounds, requests=effort.cores_requests)
@@ -140,7 +140,7 @@ def _measure(
     elif part == "waits":
         results.waits = open_waits.measure(redis, effort)
     elif part == "growth":
-        results.growth = growth.measure(effort)
+        growth.measure(effort, partial(setattr, results, "growth"))
     else:
         results.soak = soak.measure(redis, effort)
 

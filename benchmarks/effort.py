@@ -27,7 +27,9 @@ class Effort:
     window_s: float = 16.0
     """Longer than the pause between two polls of the waiting calls: each window holds one."""
     growth: tuple[int, int] = (1_000, 1_000_000)
-    growth_requests: int = 3_000
+    growth_requests: int = 4_000
+    growth_worker_s: float = 6.0
+    """So long a worker is watched once its sweep has walked, or until nothing waits."""
     soak_s: float = 1_800.0
     soak_probe_s: float = 20.0
 
@@ -49,6 +51,7 @@ QUICK = Effort(
     window_s=2.0,
     growth=(1_000, 20_000),
     growth_requests=1_000,
+    growth_worker_s=2.0,
     soak_s=15.0,
     soak_probe_s=3.0,
 )

@@ -40,8 +40,12 @@ with its own lateness. Other calls come from another process by the clock, 20 Ge
 GenerateImageAsync a second."""
 
 GROWTH = """Growth: tasks are brought in by the service's own store and queue, as a backlog of the last day.
-The API is measured without a worker; then a worker without the API, after its sweep's first walk over all
-that is live. Few and many in turn. GetTask reads one task, which has just been submitted."""
+Few and many in turn, each as many as the row says when its round begins. The API is measured without a
+worker: GetTask of tasks from anywhere in the backlog, sent by a Python client on both sides, for h2load can
+send but one; it takes its part of the machine, so the API's CPU stands beside the rate. GenerateImageAsync is
+of 20 callers in turn. Then a worker without the API: during its sweep's first walk over all that is live,
+which every start of a worker begins with, and afterwards, for seconds or until nothing waits. Over the few
+the walk is over at once, and their rate is that afterwards."""
 
 
 def how(results: Results) -> list[str]:

@@ -54,6 +54,14 @@ class Results:
         except Exception as error:
             self.failed(what, error, ours=True)
 
+    def keep_ratio(self, ratio: Ratio) -> None:
+        """The method's rounds so far, in place of what was known of them."""
+        self.ratios = [*(one for one in self.ratios if one.method != ratio.method), ratio]
+
+    def keep_scaling(self, scaling: Scaling) -> None:
+        """The same beside several processes."""
+        self.scalings = [*(one for one in self.scalings if one.method != scaling.method), scaling]
+
     def failed(self, what: str, error: Exception, *, ours: bool) -> None:
         """Tell that this could not be measured."""
         self.complete = self.complete and not ours

@@ -156,24 +156,46 @@ def growth_rows(found: Growth) -> list[Row]:
     small, large = found.small, found.large
     what, other = f"{found.tasks:,} tasks stored and queued", f"itself at {found.few:,}"
     figures = {
-        "GetTask": ("requests/s", [one.gets_per_s for one in large], [one.gets_per_s for one in small]),
-        "GenerateImageAsync": (
+        "GetTask of any of": (
+            "requests/s",
+            [one.gets_per_s for one in large],
+            [one.gets_per_s for one in small],
+        ),
+        "GenerateImageAsync over": (
             "requests/s",
             [one.submits_per_s for one in large],
             [one.submits_per_s for one in small],
         ),
-        "worker": ("tasks/s", [one.tasks_per_s for one in large], [one.tasks_per_s for one in small]),
+        "worker over": ("tasks/s", [one.tasks_per_s for one in large], [one.tasks_per_s for one in small]),
     }
     return [
-        ratio_row(f"{name}, {what}", unit, ours, {other: theirs}, better=Better.MORE, target=GROWTH)
+        ratio_row(f"{name} {what}", unit, ours, {other: theirs}, better=Better.MORE, target=GROWTH)
         for name, (unit, ours, theirs) in figures.items()
     ] + [
+        ratio_row(
+            "API CPU per GetTask of any of them",
+            "ms",
+            [one.cpu_ms_per_get for one in large],
+            {other: [one.cpu_ms_per_get for one in small]},
+            better=Better.LESS,
+            target=None,
+        ),
+        ratio_row(
+            "worker during its sweep's first walk over them",
+            "tasks/s",
+            [one.walking_tasks_per_s for one in large],
+            {f"{other}, after its walk": [one.tasks_per_s for one in small]},
+            better=Better.MORE,
+            target=None,
+        ),
+        bound_row("the sweep's first walk over them", "s", [one.walk_s for one in large]),
+        bound_row("the least that waited, at a round's end", "tasks", [min(one.left for one in large)]),
         bound_row(
             f"Redis per queued task, {found.tasks:,} of {found.callers:,} callers",
             "bytes",
             [found.bytes_per_task],
             most=QUEUED_BYTES,
-        )
+        ),
     ]
 
 

@@ -19,6 +19,7 @@ SMALL = Effort(
     window_s=1.0,
     growth=(20, 700),
     growth_requests=200,
+    growth_worker_s=0.3,
     soak_s=2.0,
     soak_probe_s=0.5,
 )
@@ -50,10 +51,15 @@ def test_open_calls_wait_while_others_are_answered() -> None:
 
 
 def test_the_many_are_stored_and_queued_beside_the_few() -> None:
-    found = growth.measure(SMALL)
+    kept: list[growth.Growth] = []
+    growth.measure(SMALL, kept.append)
+    (found,) = kept
     assert found.bytes_per_task > 50
-    assert len(found.small) == len(found.large) == 1
-    assert min(found.large[0].gets_per_s, found.large[0].submits_per_s, found.large[0].tasks_per_s) > 0
+    ((small,), (large,)) = (found.small, found.large)
+    for rates in (small, large):
+        assert min(rates.gets_per_s, rates.cpu_ms_per_get, rates.submits_per_s, rates.tasks_per_s) > 0
+    assert large.walk_s > 0
+    assert large.left > 0
 
 
 def test_a_soak_counts_calls_errors_and_memory() -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.comparison import Better, Spread, bound_row, not_behind_row, ratio_row
 from benchmarks.effort import Effort
 from benchmarks.latencies import Latencies, from_ns, pooled, quantile
+from benchmarks.load import framed, unframed
 
 SLOW, FAST = (100.0, 120.0, 110.0), (200.0, 150.0, 400.0)
 
@@ -120,3 +121,8 @@ def test_a_round_is_as_long_as_asked_but_never_a_handful_of_tasks() -> None:
     assert effort.tasks(1000.0, 10) == 2500
     assert effort.tasks(0.0, 10) == 100
     assert effort.tasks(50.0, 100) == 1000
+
+
+def test_what_is_sent_comes_to_the_client_as_it_was() -> None:
+    messages = [b"one", b"", b"x" * 300]
+    assert unframed(b"".join(map(framed, messages))) == messages

@@ -28,8 +28,8 @@ from benchmarks.plot import draw
 from benchmarks.process_cpu import PROC
 from benchmarks.report import Conditions, markdown
 from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared
+from benchmarks.rows import rows_of
 from benchmarks.service import OURS_WITH_PICTURE, Service
-from benchmarks.targets import rows_of
 from tests.redis_server import RedisServer
 
 PARTS = {

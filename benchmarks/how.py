@@ -10,7 +10,8 @@ from benchmarks.rounds import Results
 WIDTH = 110
 
 GENERAL = """Figures are min / **median** / max over the rounds; one alone was taken once. A ratio is taken
-within each round, against the contender with the best median; the verdict is on the median."""
+within each round, against the contender with the best median; the verdict is on the median, or on the figure
+of all rounds' samples together where that stands beside it."""
 
 WORKER = """Worker: the queue is filled while no worker runs. The rate counts from when the slots are full
 to the last task's entry; CPU is user and system time of the worker's processes, or of Redis, meanwhile,
@@ -18,15 +19,16 @@ over the tasks entered meanwhile. Peers' tasks only note their moment. Ours are 
 once, after the claim and the attempt's row, and end in store and queue: that is the line that is compared.
 What a kept picture costs in addition is the line beside it."""
 
-PICK_UP = f"""Pick-up: one task at a time, from its submit's return to its entry. Below zero: a worker was
-there before the submit had returned. Our submit is a gRPC call that writes the store first. The p99 is that
-of all rounds' samples together; with fewer than {FEWEST_FOR_P99}, as of who polls slowly, there is none."""
+PICK_UP = f"""Pick-up: one task at a time, to its entry. The bounds are on the time from before its submit,
+our gRPC call that writes the store first. Beside peers it is that from the submit's return; below zero: a
+worker was there before it had returned. The p99 is that of all rounds' samples together; with fewer than
+{FEWEST_FOR_P99}, as of who polls slowly, there is none."""
 
 REDIS = """All use the same Redis over its Unix socket, without persistence, emptied before each round."""
 
 SYNC = """GenerateImage over a provider that takes a second: as its callers see it. Each makes one call
-after the other, a small picture each, and they began evenly spread over a second; all in one moment is told
-beside it, without a target."""
+after the other, a small picture each, and they began evenly spread over a second; or all make one call in
+the same moment. The bounds are the same."""
 
 CORES = """Two processes of one api share the port. Load generator, Redis and store take their part of the
 same cores, so on two of them the ratio cannot reach 2. Many connections, for they are what is shared out."""

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from benchmarks.comparison import Spread
 from benchmarks.environments import ROOT, NotInstalled, python_of
+from benchmarks.latencies import FEWEST_FOR_P99, pooled
 from benchmarks.rounds import Results
 from benchmarks.service import OURS, OURS_WITH_PICTURE
 
@@ -59,10 +60,15 @@ def _panels(results: Results) -> Iterator[Panel]:
         yield _panel(f"tasks/s, {concurrency} at once (more is better)", rates)
         yield _panel(f"CPU ms per task, {concurrency} at once (less is better)", costs)
     if results.pick_ups:
-        p50 = {name: [one.p50_ms for one in rounds] for name, rounds in results.pick_ups.items()}
-        p99 = {name: [one.p99_ms for one in rounds] for name, rounds in results.pick_ups.items()}
+        found = {
+            name: [one.since_return for one in rounds] for name, rounds in results.pick_ups.items() if rounds
+        }
+        p50 = {name: [one.p50_ms for one in rounds] for name, rounds in found.items()}
         yield _panel("pick-up p50, ms (less is better)", p50)
-        yield _panel("pick-up p99, ms (less is better)", p99)
+        together = {name: pooled(rounds) for name, rounds in found.items()}
+        p99 = {name: [one.p99_ms] for name, one in together.items() if len(one.values_ms) >= FEWEST_FOR_P99}
+        if p99:
+            yield _panel("pick-up p99 of all samples, ms (less is better)", p99)
 
 
 def _panel(title: str, figures: Mapping[str, Sequence[float]]) -> Panel:

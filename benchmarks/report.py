@@ -11,7 +11,7 @@ from benchmarks.effort import FEWEST_ROUNDS
 from benchmarks.how import how
 from benchmarks.latencies import FEWEST_FOR_P99, Latencies, pooled
 from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
-from benchmarks.worker_round import Work
+from benchmarks.worker_round import PickUps, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             (
                 row.what,
                 row.unit,
-                _spread(row.ours),
-                row.other or "-",
+                _ours(row),
+                _against(row),
                 _spread(row.theirs) if row.theirs else "-",
                 _compared(row),
                 row.target or "-",
@@ -79,6 +79,14 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             for row in rows
         ],
     )
+
+
+def _ours(row: Row) -> str:
+    return _spread(row.ours) + ("" if row.pooled is None else f"; together **{_figure(row.pooled)}**")
+
+
+def _against(row: Row) -> str:
+    return (row.other or "-") + (f" ({'; '.join(row.short)})" if row.short else "")
 
 
 def _compared(row: Row) -> str:
@@ -118,14 +126,31 @@ def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
 
 
 def _pick_up_table(results: Results) -> list[str]:
-    def cells(name: str, rounds: Sequence[Latencies]) -> tuple[str, ...]:
-        p50, every = [one.p50_ms for one in rounds], pooled(rounds)
-        samples = len(every.values_ms)
-        p99 = f"**{_figure(every.p99_ms)}**" if samples >= FEWEST_FOR_P99 else "too few samples"
-        return name, _spread(Spread(tuple(p50))), p99, f"{samples:,}"
+    def p50_and_p99(rounds: Sequence[Latencies]) -> tuple[str, str]:
+        every = pooled(rounds)
+        p99 = every.p99_ms if len(every.values_ms) >= FEWEST_FOR_P99 else None
+        return (
+            _spread(Spread(tuple(one.p50_ms for one in rounds))),
+            "too few samples" if p99 is None else f"**{_figure(p99)}**",
+        )
+
+    def cells(name: str, rounds: Sequence[PickUps]) -> tuple[str, ...]:
+        return (
+            name,
+            *p50_and_p99([one.since_return for one in rounds]),
+            *p50_and_p99([one.since_call for one in rounds]),
+            f"{sum(len(one.since_call.values_ms) for one in rounds):,}",
+        )
 
     return _table(
-        ("contender", "p50, ms", "p99 of all samples, ms", "samples"),
+        (
+            "contender",
+            "p50 from the submit's return, ms",
+            "p99 of all samples, ms",
+            "p50 from before the submit, ms",
+            "p99 of all samples, ms",
+            "samples",
+        ),
         [cells(name, rounds) for name, rounds in results.pick_ups.items()],
     )
 

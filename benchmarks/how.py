@@ -24,14 +24,19 @@ our gRPC call that writes the store first. Beside peers it is that from the subm
 worker was there before it had returned. The p99 is that of all rounds' samples together; with fewer than
 {FEWEST_FOR_P99}, as of who polls slowly, there is none."""
 
-REDIS = """All use the same Redis over its Unix socket, without persistence, emptied before each round."""
+REDIS = """Redis runs on the same machine, without persistence, and is reached over its Unix socket; queues
+that are compared use the same one, emptied before each round."""
+
+STORE = """Our store is SQLite with synchronous=NORMAL: what was answered survives the end of any process; the
+last moments before a power cut may not."""
 
 SYNC = """GenerateImage over a provider that takes a second: as its callers see it. Each makes one call
 after the other, a small picture each, and they began evenly spread over a second; or all make one call in
 the same moment. The bounds are the same."""
 
 CORES = """Two processes of one api share the port. Load generator, Redis and store take their part of the
-same cores, so on two of them the ratio cannot reach 2. Many connections, for they are what is shared out."""
+same cores, so on two of them the ratio cannot reach 2: what each kept busy is told. Many connections, for
+they are what is shared out; the Python client has but one, so without h2load there is no verdict."""
 
 START = """Start: from the start of the process to the answer of a GetTask over a new connection, then some
 seconds without a call until its memory is read. A first start, not counted, warms the disk."""
@@ -39,7 +44,7 @@ seconds without a call until its memory is read. A first start, not counted, war
 WAITS = """Open calls: GenerateImage, and no worker. They are opened once; a round is a window of seconds
 that holds a poll of the store. Lag is that of moments due every 10 ms on the process's own event loop, each
 with its own lateness. Other calls come from another process by the clock, 20 GetTask and 2
-GenerateImageAsync a second."""
+GenerateImageAsync a second; what has no answer after 5 s counts as not answered."""
 
 GROWTH = """Growth: tasks are brought in by the service's own store and queue, as a backlog of the last day.
 Few and many in turn, each as many as the row says when its round begins. The API is measured without a
@@ -52,23 +57,21 @@ the walk is over at once, and their rate is that afterwards."""
 
 def how(results: Results) -> list[str]:
     """The lines, without a heading."""
-    peers = bool(results.work or results.pick_ups)
     told = {
         CORES: bool(results.scalings),
         WORKER: bool(results.work),
         PICK_UP: bool(results.pick_ups),
-        REDIS: peers,
         SYNC: results.sync is not None,
         START: bool(results.starts),
         WAITS: results.waits is not None,
         GROWTH: results.growth is not None,
     }
-    items = [text for text, measured in told.items() if measured]
+    items = [REDIS, STORE, *(text for text, measured in told.items() if measured)]
     if results.soak is not None:
         items.append(
             f"Soak: one run of {results.soak.calls:,} GenerateImage calls, by the clock, at half of the "
             f"{results.soak.full_calls_per_s:.0f} calls/s that API and worker had borne for seconds before. "
-            "Memory is resident, the median of the last fifth of the samples over that of the second fifth."
+            "Memory is what is resident (VmRSS): medians of the second and of the last fifth of the samples."
         )
     return [
         *textwrap.wrap(GENERAL, WIDTH),

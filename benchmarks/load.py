@@ -18,6 +18,7 @@ from pathlib import Path
 
 import grpc.aio
 
+H2LOAD = "h2load"
 CONNECTIONS = 8
 STREAMS = 16
 TIMEOUT_S = 120.0
@@ -29,7 +30,7 @@ class LoadFailed(Exception):
 
 def generator() -> str:
     """Which program makes the load."""
-    return "h2load" if shutil.which("h2load") else "a Python client"
+    return H2LOAD if shutil.which(H2LOAD) else "a Python client"
 
 
 def requests_per_second(
@@ -45,7 +46,7 @@ def requests_per_second(
 
     Raises LoadFailed. The Python client has one connection, whatever is asked for.
     """
-    if shutil.which("h2load"):
+    if shutil.which(H2LOAD):
         return _h2load(target, method, message, requests, connections, streams)
     return python_requests_per_second(target, method, [message], requests)
 
@@ -54,7 +55,7 @@ def requests_per_second_in_runs(target: str, method: str, messages: Sequence[byt
     """The same with several messages, each as often: h2load can send but one, so it runs once for each, and
     the rate is that of the runs together. Raises LoadFailed.
     """
-    if not shutil.which("h2load"):
+    if not shutil.which(H2LOAD):
         return python_requests_per_second(target, method, messages, requests)
     of_each = max(CONNECTIONS * STREAMS, requests // len(messages))
     rates = [_h2load(target, method, message, of_each, CONNECTIONS, STREAMS) for message in messages]

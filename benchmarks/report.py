@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.both_cores import PROCESSES, Scaling, Turn
 from benchmarks.comparison import Row, Spread
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import FEWEST_ROUNDS
@@ -49,6 +50,8 @@ def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, p
         lines += ["", f"![every contender]({plot})"]
     if any(ratio.service_cpu_ms for ratio in results.ratios):
         lines += ["", "## The API's CPU per request", "", *_api_table(results.ratios)]
+    if results.scalings:
+        lines += ["", f"## The API with {PROCESSES} processes", "", *_cores_table(results.scalings)]
     for concurrency, work in results.work.items():
         lines += ["", f"## Worker, {concurrency} at once", "", *_work_table(work)]
     if results.pick_ups:
@@ -106,6 +109,34 @@ def _api_table(ratios: Sequence[Ratio]) -> list[str]:
             )
             for ratio in ratios
             if ratio.service_cpu_ms
+        ],
+    )
+
+
+def _cores_table(scalings: Sequence[Scaling]) -> list[str]:
+    def cells(method: str, who: str, turns: Sequence[Turn]) -> tuple[str, ...]:
+        return (
+            method,
+            who,
+            _spread(Spread(tuple(turn.requests_per_s for turn in turns))),
+            _spread(Spread(tuple(turn.server_cores for turn in turns))),
+            _spread(Spread(tuple(turn.generator_cores for turn in turns))),
+            _spread(Spread(tuple(100 * turn.largest_share for turn in turns))),
+        )
+
+    return _table(
+        (
+            "method",
+            "server",
+            "requests/s",
+            "cores busy, server",
+            "cores busy, load",
+            "calls in the process with most, %",
+        ),
+        [
+            cells(scaling.name, who, turns)
+            for scaling in scalings
+            for who, turns in (("one process", scaling.one), (f"{PROCESSES} processes", scaling.several))
         ],
     )
 

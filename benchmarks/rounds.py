@@ -53,6 +53,11 @@ class Results:
         except Exception as error:
             self.failed(what, error, ours=True)
 
+    def broken_off(self, part: str) -> None:
+        """Tell that the run was told to stop in the middle of this."""
+        self.complete = False
+        self.missing[f"the rest of {part}, and all after it"] = "the run was told to stop"
+
     def keep_ratio(self, ratio: Ratio) -> None:
         """The method's rounds so far, in place of what was known of them."""
         self.ratios = [*(one for one in self.ratios if one.method != ratio.method), ratio]

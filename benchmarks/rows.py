@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import both_cores, targets
+from benchmarks import targets
+from benchmarks.both_cores import PROCESSES, Scaling
 from benchmarks.comparison import Better, Row, bound_row, ratio_row
 from benchmarks.echo_ratio import Ratio
 from benchmarks.growth import Growth
 from benchmarks.latencies import pooled
+from benchmarks.load import H2LOAD
 from benchmarks.open_waits import OpenWaits
 from benchmarks.peer_rows import pick_up_rows, work_rows
 from benchmarks.rounds import Results
@@ -31,6 +33,22 @@ def echo_rows(ratios: Sequence[Ratio]) -> list[Row]:
             target=targets.ECHO_TARGETS[ratio.method],
         )
         for ratio in ratios
+    ]
+
+
+def cores_rows(scalings: Sequence[Scaling]) -> list[Row]:
+    """Several api processes against one; no verdict with the Python client, which has one connection, and all
+    calls of one connection go to one process."""
+    return [
+        ratio_row(
+            f"{scaling.name}, `--processes {PROCESSES}`, SQLite store",
+            "requests/s",
+            [turn.requests_per_s for turn in scaling.several],
+            {"one process": [turn.requests_per_s for turn in scaling.one]},
+            better=Better.MORE,
+            target=targets.BOTH_CORES if scaling.load_generator == H2LOAD else None,
+        )
+        for scaling in scalings
     ]
 
 
@@ -59,18 +77,24 @@ def start_rows(starts: Sequence[StartUp]) -> list[Row]:
     """The api process alone."""
     return [
         bound_row(
-            "api, start to first answer", "s", [one.first_answer_s for one in starts], most=targets.START_S
+            "api, SQLite store, start to first answer",
+            "s",
+            [one.first_answer_s for one in starts],
+            most=targets.START_S,
         ),
-        bound_row("api, idle", "MiB resident", [one.idle_mib for one in starts], most=targets.IDLE_MIB),
+        bound_row(
+            "api, SQLite store, idle", "MiB resident", [one.idle_mib for one in starts], most=targets.IDLE_MIB
+        ),
     ]
 
 
 def wait_rows(found: OpenWaits) -> list[Row]:
-    """The api process with every call open; memory by the window that held most."""
+    """The api process with every call open."""
     what, windows = f"{found.waits:,} sync calls open", found.windows
-    most_mib = max(window.resident_mib for window in windows)
+    peak_mib = max(window.peak_mib for window in windows)
     return [
-        bound_row(f"{what}, memory", "MiB resident", [most_mib], most=targets.WAITS_MIB),
+        bound_row(f"{what}, most memory since the start", "MiB resident", [peak_mib], most=targets.WAITS_MIB),
+        bound_row(f"{what}, memory", "MiB resident", [one.resident_mib for one in windows]),
         bound_row(
             f"{what}, loop lag p99",
             "ms",
@@ -137,16 +161,21 @@ def growth_rows(found: Growth) -> list[Row]:
 def soak_rows(found: Soak) -> list[Row]:
     """Half load for long: what grew, and what failed."""
     what = f"{found.minutes:.0f} minutes at {found.calls_per_s:.0f} calls/s"
-    rows = [
-        bound_row(f"{what}, memory of {name}, end over beginning", "×", [growth], most=targets.SOAK_GROWTH)
-        for name, growth in found.growth().items()
-    ]
+    rows = []
+    for name, trend in found.trends().items():
+        memory = f"{what}, resident memory of {name}"
+        rows += [
+            bound_row(f"{memory}, last fifth over second", "×", [trend.grown], most=targets.SOAK_GROWTH),
+            bound_row(f"{memory}, second fifth", "MiB", [trend.second_fifth_mib]),
+            bound_row(f"{memory}, last fifth", "MiB", [trend.last_fifth_mib]),
+            bound_row(f"{memory}, growth", "KiB per 1,000 calls", [trend.kib_per_1000_calls]),
+        ]
     return [*rows, bound_row(f"{what}, errors", "calls", [found.errors], most=0)]
 
 
 def rows_of(results: Results) -> list[Row]:
     """Every target that something was measured for."""
-    rows = echo_rows(results.ratios) + both_cores.rows(results.scalings)
+    rows = echo_rows(results.ratios) + cores_rows(results.scalings)
     for concurrency, work in results.work.items():
         rows += work_rows(concurrency, work)
     rows += pick_up_rows(results.pick_ups)

@@ -127,8 +127,9 @@ def test_a_quantile_is_the_least_value_that_enough_do_not_exceed(
 def test_a_round_is_as_long_as_asked_but_never_a_handful_of_tasks() -> None:
     effort = Effort(work_s=2.5)
     assert effort.tasks(1000.0, 10) == 2500
-    assert effort.tasks(0.0, 10) == 100
+    assert effort.tasks(0.0, 10) == effort.warm_up_tasks
     assert effort.tasks(50.0, 100) == 1000
+    assert effort.tasks(1e6, 10) == effort.most_tasks
 
 
 def test_what_is_sent_comes_to_the_client_as_it_was() -> None:

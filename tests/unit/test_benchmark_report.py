@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.asynq import ASYNQ
+from benchmarks.both_cores import Scaling, Turn
 from benchmarks.comparison import Spread
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
 from benchmarks.growth import Growth, Rates
 from benchmarks.latencies import Latencies
+from benchmarks.load import H2LOAD
 from benchmarks.open_waits import OpenWaits, Window
+from benchmarks.page import free_page
 from benchmarks.peer import PEERS
 from benchmarks.report import Conditions, markdown
 from benchmarks.rounds import Results
 from benchmarks.rows import rows_of
 from benchmarks.service import OURS, OURS_WITH_PICTURE
-from benchmarks.soak import Soak, grown
+from benchmarks.soak import Soak, trend
 from benchmarks.start_up import StartUp
 from benchmarks.sync_calls import SyncCalls
 from benchmarks.worker_round import PickUps, Work
@@ -150,7 +154,8 @@ def test_without_peers_ours_is_still_shown_and_held_to_its_bounds(results: Resul
 def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> None:
     window = Window(
         lag=latencies_of(0.2, 51.0),
-        resident_mib=399.0,
+        resident_mib=390.0,
+        peak_mib=399.0,
         read=latencies_of(2.0, 90.0),
         submit=Latencies((5.0,)),
         failed=0,
@@ -171,7 +176,7 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
             at_once=[latencies_of(1200.0, 1300.0)] * 5,
         ),
         starts=[StartUp(first_answer_s=0.9, idle_mib=91.0)] * 5,
-        waits=OpenWaits(waits=10_000, windows=[window, replace(window, resident_mib=401.0, failed=1)]),
+        waits=OpenWaits(waits=10_000, windows=[window, replace(window, peak_mib=401.0, failed=1)]),
         growth=Growth(
             few=1_000,
             tasks=1_000_000,
@@ -187,6 +192,7 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
             calls=180_000,
             errors=0,
             memory_mib={"the api": [50.0, *[100.0] * 9], "the worker": [100.0] * 8 + [106.0, 106.0]},
+            calls_by=[20_000 * number for number in range(10)],
         ),
     )
     rows = rows_of(results)
@@ -195,9 +201,10 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
         "GenerateImage, provider takes 1 s, 200 callers, calls spread evenly, p99 of 400": "MISSED",
         "GenerateImage, provider takes 1 s, 200 callers, calls all in one moment, p50": "MISSED",
         "GenerateImage, provider takes 1 s, 200 callers, calls all in one moment, p99 of 400": "MISSED",
-        "api, start to first answer": "met",
-        "api, idle": "MISSED",
-        "10,000 sync calls open, memory": "MISSED",
+        "api, SQLite store, start to first answer": "met",
+        "api, SQLite store, idle": "MISSED",
+        "10,000 sync calls open, most memory since the start": "MISSED",
+        "10,000 sync calls open, memory": "",
         "10,000 sync calls open, loop lag p99": "MISSED",
         "10,000 sync calls open, loop lag, slowest": "",
         "10,000 sync calls open, other calls not answered": "MISSED",
@@ -212,24 +219,70 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
         "the sweep's first walk over them": "",
         "the least that waited, at a round's end": "",
         "Redis per queued task, 1,000,000 of 10,000 callers": "met",
-        "30 minutes at 100 calls/s, memory of the api, end over beginning": "met",
-        "30 minutes at 100 calls/s, memory of the worker, end over beginning": "MISSED",
+        "30 minutes at 100 calls/s, resident memory of the api, last fifth over second": "met",
+        "30 minutes at 100 calls/s, resident memory of the api, second fifth": "",
+        "30 minutes at 100 calls/s, resident memory of the api, last fifth": "",
+        "30 minutes at 100 calls/s, resident memory of the api, growth": "",
+        "30 minutes at 100 calls/s, resident memory of the worker, last fifth over second": "MISSED",
+        "30 minutes at 100 calls/s, resident memory of the worker, second fifth": "",
+        "30 minutes at 100 calls/s, resident memory of the worker, last fifth": "",
+        "30 minutes at 100 calls/s, resident memory of the worker, growth": "",
         "30 minutes at 100 calls/s, errors": "met",
     }
     walking = next(row for row in rows if row.what.startswith("worker during"))
     assert walking.compared is not None
     assert walking.compared.median == 0.5
     page = markdown(CONDITIONS, rows, results)
-    assert "| api, idle | MiB resident | 91.0 / **91.0** / 91.0 | - | - | - | ≤ 90 MiB resident |" in page
+    assert (
+        "| api, SQLite store, idle | MiB resident | 91.0 / **91.0** / 91.0 | - | - | - | ≤ 90 MiB resident |"
+        in page
+    )
     assert "calls spread evenly, p99 of 400 | ms | 1,051 / **1,051** / 1,051; together **1,051** |" in page
-    explained = ("GenerateImage over", "Start:", "Open calls:", "Growth:", "Soak: one run of 180,000")
+    assert "of the worker, growth | KiB per 1,000 calls | **51.2** |" in page
+    explained = (
+        "Redis runs",
+        "Our store is SQLite",
+        "GenerateImage over",
+        "Start:",
+        "Open calls:",
+        "Growth:",
+        "Soak: one run of 180,000",
+    )
     assert all(f"- {words}" in page for words in explained)
     assert "- Worker:" not in page
 
 
 def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
-    assert grown([100.0]) == 1.0
-    assert grown([50.0, 100.0, 100.0, 100.0, 110.0]) == 1.1
+    alone = trend([100.0], [0])
+    assert (alone.grown, alone.kib_per_1000_calls) == (1.0, 0.0)
+    five = trend([50.0, 100.0, 100.0, 100.0, 110.0], [0, 1_000, 2_000, 3_000, 11_240])
+    assert (five.second_fifth_mib, five.last_fifth_mib, five.grown) == (100.0, 110.0, 1.1)
+    assert five.kib_per_1000_calls == 1_000.0
+
+
+def test_how_busy_server_and_load_were_is_told() -> None:
+    turn = Turn(requests_per_s=1_000.0, server_cores=0.9, generator_cores=0.2, largest_share=0.55)
+    scaling = Scaling(method=GET_TASK, load_generator=H2LOAD, one=(turn,), several=(turn,))
+    found = Results(scalings=[scaling])
+    page = markdown(CONDITIONS, rows_of(found), found)
+    assert "| GetTask | 2 processes | **1,000** | **0.90** | **0.20** | **55.0** |" in page
+
+
+def test_a_run_that_was_told_to_stop_says_so(results: Results) -> None:
+    results.broken_off("sync")
+    assert not results.complete
+    page = markdown(CONDITIONS, rows_of(results), results)
+    assert "- the rest of sync, and all after it: not measured: the run was told to stop" in page
+
+
+def test_no_report_takes_the_place_of_another(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        page = free_page(tmp_path, "2026-01-02", "abc1234", "soak")
+        page.touch()
+        names.append(page.name)
+    assert names == [f"2026-01-02-abc1234-soak{number}.md" for number in ("", "-2", "-3")]
+    assert free_page(tmp_path, "2026-01-02", "abc1234", "").name == "2026-01-02-abc1234.md"
 
 
 def test_what_was_not_measured_has_no_rows() -> None:

@@ -34,6 +34,7 @@ class Ratio:
     """One method against the echo of its messages, in requests per second of each round."""
 
     method: str
+    load_generator: str
     service_rates: tuple[float, ...]
     echo_rates: tuple[float, ...]
     service_cpu_ms: tuple[float, ...] = ()
@@ -123,6 +124,7 @@ def _compare(
         pairs.append((rates[api], rates[echo]))
         ratio = Ratio(
             method=method,
+            load_generator=generator(),
             service_rates=tuple(mine for mine, _ in pairs),
             echo_rates=tuple(bare for _, bare in pairs),
             service_cpu_ms=tuple(costs_ms),

@@ -49,10 +49,10 @@ GenerateImageAsync a second; what has no answer after 5 s counts as not answered
 GROWTH = """Growth: tasks are brought in by the service's own store and queue, as a backlog of the last day.
 Few and many in turn, each as many as the row says when its round begins. The API is measured without a
 worker: GetTask of tasks from anywhere in the backlog, sent by a Python client on both sides, for h2load can
-send but one; it takes its part of the machine, so the API's CPU stands beside the rate. GenerateImageAsync is
+send but one; its own cost pulls the ratio towards 1, so the API's CPU stands beside it. GenerateImageAsync is
 of 20 callers in turn. Then a worker without the API: during its sweep's first walk over all that is live,
 which every start of a worker begins with, and afterwards, for seconds or until nothing waits. Over the few
-the walk is over at once, and their rate is that afterwards."""
+the walk is little else than the worker's own start: both rates over the many stand beside theirs after it."""
 
 
 def how(results: Results) -> list[str]:

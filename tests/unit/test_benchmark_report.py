@@ -44,8 +44,14 @@ CONDITIONS = Conditions(
 
 
 RATIOS = [
-    Ratio(method=GET_TASK, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
-    Ratio(method=SUBMIT, service_rates=(490.0,) * 5, echo_rates=(1000.0,) * 5, service_cpu_ms=(0.5,) * 5),
+    Ratio(method=GET_TASK, load_generator=H2LOAD, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
+    Ratio(
+        method=SUBMIT,
+        load_generator=H2LOAD,
+        service_rates=(490.0,) * 5,
+        echo_rates=(1000.0,) * 5,
+        service_cpu_ms=(0.5,) * 5,
+    ),
 ]
 
 
@@ -216,7 +222,7 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
         "worker over 1,000,000 tasks stored and queued": "met",
         "API CPU per GetTask of any of them": "",
         "worker during its sweep's first walk over them": "",
-        "the sweep's first walk over them": "",
+        "the sweep's first walk over them, from the worker's start": "",
         "the least that waited, at a round's end": "",
         "Redis per queued task, 1,000,000 of 10,000 callers": "met",
         "30 minutes at 100 calls/s, resident memory of the api, last fifth over second": "met",
@@ -258,6 +264,19 @@ def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
     five = trend([50.0, 100.0, 100.0, 100.0, 110.0], [0, 1_000, 2_000, 3_000, 11_240])
     assert (five.second_fifth_mib, five.last_fifth_mib, five.grown) == (100.0, 110.0, 1.1)
     assert five.kib_per_1000_calls == 1_000.0
+
+
+def test_a_p99_of_few_samples_has_no_verdict() -> None:
+    found = Results(pick_ups={OURS: [pick_ups_of(1.5, 300.0)]})
+    assert {row.what: row.verdict for row in rows_of(found)} == {
+        "pick-up from before the submit, p50": "met",
+        "pick-up from before the submit, p99 of 80": "",
+    }
+
+
+def test_a_costly_load_generator_leaves_the_echo_ratio_without_a_verdict() -> None:
+    found = Results(ratios=[replace(ratio, load_generator="a Python client") for ratio in RATIOS])
+    assert [(row.target, row.verdict) for row in rows_of(found)] == [("", "")] * 2
 
 
 def test_how_busy_server_and_load_were_is_told() -> None:

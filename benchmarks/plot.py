@@ -36,7 +36,7 @@ class Panel(TypedDict):
 
 def draw(results: Results, path: Path) -> None:
     """Write the image. Raises NotInstalled when it cannot be drawn here."""
-    panels = list(_panels(results))
+    panels = list(panels_of(results))
     try:
         done = subprocess.run(
             [str(python_of("plot")), "-m", "benchmarks.plot_svg", str(path)],
@@ -53,7 +53,8 @@ def draw(results: Results, path: Path) -> None:
         raise NotInstalled((done.stderr.strip().splitlines() or ["matplotlib said nothing"])[-1])
 
 
-def _panels(results: Results) -> Iterator[Panel]:
+def panels_of(results: Results) -> Iterator[Panel]:
+    """What is drawn; a p99 only of those with samples enough for one."""
     for concurrency, work in results.work.items():
         rates = {name: [one.tasks_per_s for one in rounds] for name, rounds in work.items()}
         costs = {name: [one.cpu_ms_per_task for one in rounds] for name, rounds in work.items()}

@@ -12,5 +12,5 @@ SYNC_P50_MS, SYNC_P99_MS = 1_010.0, 1_050.0
 START_S, IDLE_MIB = 1.0, 90.0
 WAITS_MIB, LAG_P99_MS = 400.0, 50.0
 GROWTH, QUEUED_BYTES = 0.8, 200.0
-SOAK_GROWTH = 1.05
-"""Flat: between these two, allocators and caches breathe by a few per cent."""
+SOAK_MINUTES, SOAK_GROWTH = 30.0, 1.05
+"""Flat is less than this factor in this time: allocators and caches breathe by a few per cent."""

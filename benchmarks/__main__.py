@@ -21,15 +21,14 @@ from benchmarks import both_cores, echo_ratio, growth, open_waits, soak, start_u
 from benchmarks.asynq import ASYNQ, Asynq
 from benchmarks.contender import Contender
 from benchmarks.effort import FEWEST_ROUNDS, QUICK, Effort
-from benchmarks.environments import ROOT, NotInstalled
+from benchmarks.environments import ROOT
 from benchmarks.load import generator
+from benchmarks.page import free_page, keep, keep_with_plot
 from benchmarks.peer import PEERS
-from benchmarks.plot import draw
 from benchmarks.process_cpu import PROC
-from benchmarks.report import Conditions, markdown
-from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared
+from benchmarks.report import Conditions
+from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared, tell
 from benchmarks.service import OURS_WITH_PICTURE, Service
-from benchmarks.targets import rows_of
 from tests.redis_server import RedisServer
 
 PARTS = {
@@ -44,11 +43,59 @@ PARTS = {
     "soak": "half an hour at half load",
 }
 LONG = ("growth", "soak")
-"""Only when they are asked for: about ten minutes, and half an hour."""
+"""Only when they are asked for: more than ten minutes, and half an hour."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for; the exit code: 0 when all of ours could be, whatever came out."""
+    arguments = _arguments(argv)
+    # Whatever was started is ended on the way out, also when this is told to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
+    parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
+    date, load_before = f"{datetime.now(UTC):%Y-%m-%d}", os.getloadavg()[0]
+    commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"])
+
+    results = Results()
+    contenders: list[Contender] = [Service(), Service(picture=True)]
+    if {"worker", "pickup"} & {*parts}:
+        contenders += prepared([*PEERS, Asynq()], results)
+    began = time.monotonic()  # what had to be installed is not part of it
+
+    def conditions(redis_version: str) -> Conditions:
+        return Conditions(
+            date=date,
+            command=shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
+            commit=commit,
+            machine=_machine(),
+            redis=redis_version,
+            load_generator=generator(),
+            rounds=effort.rounds,
+            minutes=(time.monotonic() - began) / 60,
+            load_before=load_before,
+            load_after=os.getloadavg()[0],
+            contenders={contender.name: contender.description for contender in contenders},
+        )
+
+    page = None if arguments.quick else free_page(arguments.out, date, commit, arguments.only or "")
+    with RedisServer() as redis:
+        part = parts[0]
+        try:
+            for part in parts:
+                results.attempt(part, partial(_measure, part, contenders, redis, effort, results))
+        except BaseException:  # told to stop: what there is by now is not to be lost
+            results.broken_off(part)
+            raise
+        finally:
+            found = conditions(_first_line([redis.executable, "--version"]))
+            tell("\n" + keep(page, found, results))
+    if page is not None and (results.work or results.pick_ups):
+        keep_with_plot(page, found, results)
+    return 0 if results.complete else 1
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
@@ -68,64 +115,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--rounds: at least one")
     if arguments.only != "grpc" and not PROC.is_dir():
         parser.error("CPU is read from /proc, which this system does not have; --only grpc does without")
-    # Whatever was started is ended on the way out, also when this is told to stop.
-    signal.signal(signal.SIGTERM, _stop)
-    effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
-    parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
-    began, load_before = time.monotonic(), os.getloadavg()[0]
-    commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
-
-    results = Results()
-    contenders: list[Contender] = [Service(), Service(picture=True)]
-    if {"worker", "pickup"} & {*parts}:
-        contenders += prepared([*PEERS, Asynq()], results)
-    with RedisServer() as redis:
-        redis_version = _first_line([redis.executable, "--version"])
-        for part in parts:
-            results.attempt(part, partial(_measure, part, contenders, redis, effort, results))
-
-    now = datetime.now(UTC)
-    conditions = Conditions(
-        date=f"{now:%Y-%m-%d}",
-        command=shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
-        commit=commit,
-        machine=_machine(),
-        redis=redis_version,
-        load_generator=generator(),
-        rounds=effort.rounds,
-        minutes=(time.monotonic() - began) / 60,
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
-        contenders={contender.name: contender.description for contender in contenders},
-    )
-    rows = rows_of(results)
-    if arguments.quick:
-        print("\n" + markdown(conditions, rows, results))
-        return 0 if results.complete else 1
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    part = f"-{arguments.only}" if arguments.only else ""
-    page = arguments.out / f"{conditions.date}{part}.md"
-    plot = ""
-    if results.work or results.pick_ups:
-        try:
-            draw(results, page.with_suffix(".svg"))
-            plot = page.with_suffix(".svg").name
-        except NotInstalled as error:
-            results.missing["the plot"] = str(error)
-    text = markdown(conditions, rows, results, plot=plot)
-    page.write_text(text)
-    print(f"\n{text}\nkept in {page}")
-    return 0 if results.complete else 1
+    return arguments
 
 
 def _measure(
     part: str, contenders: Sequence[Contender], redis: RedisServer, effort: Effort, results: Results
 ) -> None:
     if part == "grpc":
-        results.ratios = echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests)
+        echo_ratio.measure(rounds=effort.rounds, requests=effort.grpc_requests, keep=results.keep_ratio)
         print(*results.ratios, sep="\n", flush=True)
     elif part == "cores":
-        results.scalings = both_cores.measure(rounds=effort.rounds, requests=effort.cores_requests)
+        both_cores.measure(rounds=effort.rounds, requests=effort.cores_requests, keep=results.keep_scaling)
         print(*results.scalings, sep="\n", flush=True)
     elif part == "worker":
         measure_work(contenders, redis, effort, results)
@@ -134,15 +134,15 @@ def _measure(
         once = [contender for contender in contenders if contender.name not in (OURS_WITH_PICTURE, ASYNQ)]
         measure_pick_ups(once, redis, effort, results)
     elif part == "sync":
-        results.sync = sync_calls.measure(redis, effort)
+        sync_calls.measure(redis, effort, partial(setattr, results, "sync"))
     elif part == "start":
-        results.starts = start_up.measure(redis, effort)
+        start_up.measure(redis, effort, results.starts.append)
     elif part == "waits":
-        results.waits = open_waits.measure(redis, effort)
+        open_waits.measure(redis, effort, partial(setattr, results, "waits"))
     elif part == "growth":
-        results.growth = growth.measure(effort)
+        growth.measure(effort, partial(setattr, results, "growth"))
     else:
-        results.soak = soak.measure(redis, effort)
+        soak.measure(redis, effort, partial(setattr, results, "soak"))
 
 
 def _machine() -> str:

@@ -13,14 +13,13 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from image.v1 import image_service_pb2
 from prometheus_client.parser import text_string_to_metric_families
 from task.v1 import task_service_pb2
 
-from benchmarks.comparison import Better, Row, ratio_row
 from benchmarks.echo_ratio import GET_TASK, SUBMIT
 from benchmarks.load import LoadFailed, generator, requests_per_second
 from benchmarks.process_cpu import cpu_seconds
@@ -29,7 +28,6 @@ from tests.stack import ServiceProcess, calling, running_stack
 
 PROCESSES = 2
 CONNECTIONS, STREAMS = 64, 2
-TARGET = 1.6
 ROUNDS, REQUESTS = 5, 12_000
 
 
@@ -51,6 +49,7 @@ class Scaling:
     """One method, one turn of each per round."""
 
     method: str
+    load_generator: str
     one: tuple[Turn, ...]
     several: tuple[Turn, ...]
 
@@ -81,23 +80,17 @@ class Scaling:
         return "\n".join(lines)
 
 
-def rows(scalings: Sequence[Scaling], store: str = "SQLite") -> list[Row]:
-    """Each method as a row of the report."""
-    return [
-        ratio_row(
-            f"{scaling.name}, `--processes {PROCESSES}`, {store} store",
-            "requests/s",
-            [turn.requests_per_s for turn in scaling.several],
-            {"one process": [turn.requests_per_s for turn in scaling.one]},
-            better=Better.MORE,
-            target=TARGET,
-        )
-        for scaling in scalings
-    ]
+def measure(
+    *,
+    rounds: int = ROUNDS,
+    requests: int = REQUESTS,
+    store_url: str = "",
+    keep: Callable[[Scaling], None] = lambda _: None,
+) -> list[Scaling]:
+    """Run both in turn, `rounds` times each, after a warm-up that is not counted. Raises LoadFailed.
 
-
-def measure(*, rounds: int = ROUNDS, requests: int = REQUESTS, store_url: str = "") -> list[Scaling]:
-    """Run both in turn, `rounds` times each, after a warm-up that is not counted. Raises LoadFailed."""
+    `keep` is told after every round what was found so far of its method.
+    """
     message = image_service_pb2.GenerateImageRequest(
         prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
     )
@@ -106,7 +99,7 @@ def measure(*, rounds: int = ROUNDS, requests: int = REQUESTS, store_url: str = 
         several = stack.start("api", fresh=True, program=("server", "api", "--processes", str(PROCESSES)))
         get = task_service_pb2.GetTaskRequest(task_id=asyncio.run(_one_task(one, message)))
         return [
-            _scaling(one, several, method, sent, rounds, requests)
+            _scaling(one, several, method, sent, rounds, requests, keep)
             for method, sent in (
                 (GET_TASK, get.SerializeToString()),
                 (SUBMIT, message.SerializeToString()),
@@ -115,7 +108,13 @@ def measure(*, rounds: int = ROUNDS, requests: int = REQUESTS, store_url: str = 
 
 
 def _scaling(
-    one: ServiceProcess, several: ServiceProcess, method: str, sent: bytes, rounds: int, requests: int
+    one: ServiceProcess,
+    several: ServiceProcess,
+    method: str,
+    sent: bytes,
+    rounds: int,
+    requests: int,
+    keep: Callable[[Scaling], None],
 ) -> Scaling:
     for api in (one, several):
         _turn(api, method, sent, max(200, requests // 5))
@@ -123,7 +122,14 @@ def _scaling(
     for number in range(rounds):
         for api in (several, one) if number % 2 else (one, several):
             turns[api].append(_turn(api, method, sent, requests))
-    return Scaling(method=method, one=tuple(turns[one]), several=tuple(turns[several]))
+        scaling = Scaling(
+            method=method,
+            load_generator=generator(),
+            one=tuple(turns[one]),
+            several=tuple(turns[several]),
+        )
+        keep(scaling)
+    return scaling
 
 
 def _turn(api: ServiceProcess, method: str, sent: bytes, requests: int) -> Turn:
@@ -176,7 +182,6 @@ def main(rounds: str = str(ROUNDS), requests: str = str(REQUESTS), store_url: st
     print(f"{'method':<20} {'min':>5} {'median':>7} {'max':>5}")
     scalings = measure(rounds=int(rounds), requests=int(requests), store_url=store_url)
     print(*scalings, sep="\n")
-    print(*(f"{row.what}: target {row.target}, {row.verdict}" for row in rows(scalings, kind)), sep="\n")
 
 
 if __name__ == "__main__":

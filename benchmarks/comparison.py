@@ -66,6 +66,10 @@ class Row:
     """Empty where nothing is asked."""
     met: bool | None
     """None where nothing is asked."""
+    pooled: float | None = None
+    """The figure of all rounds' samples together, where the verdict is on that."""
+    short: tuple[str, ...] = ()
+    """Who is not, or not in every round, among those that the best was chosen from."""
 
     @property
     def verdict(self) -> str:
@@ -84,10 +88,11 @@ def ratio_row(
 ) -> Row:
     """Ours against the peer with the best median: one ratio per round, the verdict on their median.
 
-    ValueError without peers, and where a peer has not as many rounds as ours.
+    A peer that has fewer rounds than ours, or more, is compared in the first ones, which both have.
+    ValueError without peers.
     """
     best, theirs = _best(peers, better)
-    ratios = Spread(tuple(mine / other for mine, other in zip(ours, theirs, strict=True)))
+    ratios = Spread(tuple(mine / other for mine, other in zip(ours, theirs, strict=False)))
     return Row(
         what=what,
         unit=unit,
@@ -104,10 +109,10 @@ def ratio_row(
 def not_behind_row(what: str, unit: str, ours: Sequence[float], peers: Mapping[str, Sequence[float]]) -> Row:
     """Ours less the best peer, of figures that may be negative and where less is better; met at 0 or below.
 
-    ValueError as for `ratio_row`.
+    Rounds pair up, and ValueError is raised, as for `ratio_row`.
     """
     best, theirs = _best(peers, Better.LESS)
-    differences = Spread(tuple(mine - other for mine, other in zip(ours, theirs, strict=True)))
+    differences = Spread(tuple(mine - other for mine, other in zip(ours, theirs, strict=False)))
     return Row(
         what=what,
         unit=unit,
@@ -121,9 +126,12 @@ def not_behind_row(what: str, unit: str, ours: Sequence[float], peers: Mapping[s
     )
 
 
-def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float | None = None) -> Row:
-    """Ours against a bound, or only told; the verdict on the median."""
+def bound_row(
+    what: str, unit: str, ours: Sequence[float], *, most: float | None = None, pooled: float | None = None
+) -> Row:
+    """Ours against a bound, or only told; the verdict on what is `pooled` of all rounds, or on the median."""
     spread = Spread(tuple(ours))
+    judged = spread.median if pooled is None else pooled
     return Row(
         what=what,
         unit=unit,
@@ -133,7 +141,8 @@ def bound_row(what: str, unit: str, ours: Sequence[float], *, most: float | None
         compared=None,
         difference=False,
         target="" if most is None else f"≤ {most:g} {unit}",
-        met=None if most is None else spread.median <= most,
+        met=None if most is None else judged <= most,
+        pooled=pooled,
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.pick_up import PickUp
 from tests.redis_server import RedisServer
 
 
@@ -25,7 +26,7 @@ class Deployment(Protocol):
         file when they enter their body."""
         ...
 
-    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[int]:
+    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[PickUp]:
         """With a worker running: see `benchmarks.pick_up`. Raises MeasureFailed."""
         ...
 

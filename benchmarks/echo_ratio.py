@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ class Ratio:
     """One method against the echo of its messages, in requests per second of each round."""
 
     method: str
+    load_generator: str
     service_rates: tuple[float, ...]
     echo_rates: tuple[float, ...]
     service_cpu_ms: tuple[float, ...] = ()
@@ -57,10 +58,17 @@ class Ratio:
         )
 
 
-def measure(*, rounds: int, requests: int, least: Mapping[str, float] | None = None) -> list[Ratio]:
+def measure(
+    *,
+    rounds: int,
+    requests: int,
+    least: Mapping[str, float] | None = None,
+    keep: Callable[[Ratio], None] = lambda _: None,
+) -> list[Ratio]:
     """Run service and echo in turn, `rounds` times each, after one warm-up round that is not counted.
 
     With `least`, by method, stop as soon as no further round can move the median to the other side of it.
+    `keep` is told after every round what was found so far of its method. Raises LoadFailed.
     """
     message = image_service_pb2.GenerateImageRequest(
         prompt="a lighthouse above a stormy sea", model="local-canvas", size="64x64"
@@ -70,15 +78,13 @@ def measure(*, rounds: int, requests: int, least: Mapping[str, float] | None = N
         task = asyncio.run(_one_task(api, message))
         get = task_service_pb2.GetTaskRequest(task_id=task.task_id).SerializeToString()
         with _echo(task.SerializeToString()) as echo:
-            ratios = [
-                _compare(api, echo, method, sent, rounds, requests, (least or {}).get(method))
+            return [
+                _compare(api, echo, method, sent, rounds, requests, (least or {}).get(method), keep)
                 for method, sent in ((GET_TASK, get), (SUBMIT, message.SerializeToString()))
             ]
-        _all_answered(api)
-        return ratios
 
 
-def _all_answered(api: ServiceProcess) -> None:
+def all_answered(api: ServiceProcess) -> None:
     """An error is an HTTP 200 for h2load, and quickly made: the service itself counts none. LoadFailed."""
     text = asyncio.run(fetch(f"{api.http}/metrics")).body.decode()
     failed = [
@@ -99,6 +105,7 @@ def _compare(
     rounds: int,
     requests: int,
     least: float | None,
+    keep: Callable[[Ratio], None],
 ) -> Ratio:
     pairs: list[tuple[float, float]] = []
     costs_ms: list[float] = []
@@ -113,17 +120,21 @@ def _compare(
             rates[target] = requests_per_second(target, method, message, requests)
             if target == api and before is not None and (after := _cpu_s(service)) is not None:
                 costs_ms.append(1000 * (after - before) / requests)
+        all_answered(service)
         pairs.append((rates[api], rates[echo]))
+        ratio = Ratio(
+            method=method,
+            load_generator=generator(),
+            service_rates=tuple(mine for mine, _ in pairs),
+            echo_rates=tuple(bare for _, bare in pairs),
+            service_cpu_ms=tuple(costs_ms),
+        )
+        keep(ratio)
         if least is not None:
             enough = sum(mine >= least * bare for mine, bare in pairs)
             if max(enough, len(pairs) - enough) > rounds // 2:
                 break
-    return Ratio(
-        method=method,
-        service_rates=tuple(mine for mine, _ in pairs),
-        echo_rates=tuple(bare for _, bare in pairs),
-        service_cpu_ms=tuple(costs_ms),
-    )
+    return ratio
 
 
 def _cpu_s(service: ServiceProcess) -> float | None:

@@ -17,6 +17,10 @@ class Effort:
     cores_requests: int = 6_000
     work_s: float = 1.5
     """So long a worker is to be busy in a round, as far as a first round, that is not counted, can tell."""
+    warm_up_tasks: int = 1_000
+    """Of that first round: enough for its rate to be one."""
+    most_tasks: int = 20_000
+    """Of any round, however fast the first one was: they are put in line one by one."""
     pick_up_samples: int = 64
     pick_up_s: float = 7.0
     sync_callers: int = 200
@@ -27,13 +31,17 @@ class Effort:
     window_s: float = 16.0
     """Longer than the pause between two polls of the waiting calls: each window holds one."""
     growth: tuple[int, int] = (1_000, 1_000_000)
-    growth_requests: int = 3_000
+    growth_requests: int = 4_000
+    growth_worker_s: float = 6.0
+    """So long a worker is watched once its sweep has walked, or until nothing waits."""
     soak_s: float = 1_800.0
+    soak_warm_up_s: float = 5.0
     soak_probe_s: float = 20.0
 
     def tasks(self, rate: float, concurrency: int) -> int:
-        """Tasks of a round for a contender that does `rate` per second."""
-        return max(10 * concurrency, round(rate * self.work_s))
+        """Tasks of a round for a contender that does `rate` per second; 0 as long as nobody knows."""
+        wanted = round(rate * self.work_s) if rate else self.warm_up_tasks
+        return max(10 * concurrency, min(wanted, self.most_tasks))
 
 
 QUICK = Effort(
@@ -41,6 +49,7 @@ QUICK = Effort(
     grpc_requests=1_000,
     cores_requests=1_000,
     work_s=0.5,
+    warm_up_tasks=200,
     pick_up_samples=10,
     pick_up_s=1.0,
     sync_calls=2,
@@ -49,6 +58,8 @@ QUICK = Effort(
     window_s=2.0,
     growth=(1_000, 20_000),
     growth_requests=1_000,
+    growth_worker_s=2.0,
     soak_s=15.0,
+    soak_warm_up_s=1.0,
     soak_probe_s=3.0,
 )

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
 
+H2LOAD = "h2load"
 CONNECTIONS = 8
 STREAMS = 16
 TIMEOUT_S = 120.0
@@ -28,7 +30,7 @@ class LoadFailed(Exception):
 
 def generator() -> str:
     """Which program makes the load."""
-    return "h2load" if shutil.which("h2load") else "a Python client"
+    return H2LOAD if shutil.which(H2LOAD) else "a Python client"
 
 
 def requests_per_second(
@@ -44,19 +46,52 @@ def requests_per_second(
 
     Raises LoadFailed. The Python client has one connection, whatever is asked for.
     """
-    if shutil.which("h2load"):
+    if shutil.which(H2LOAD):
         return _h2load(target, method, message, requests, connections, streams)
+    return python_requests_per_second(target, method, [message], requests)
+
+
+def requests_per_second_in_runs(target: str, method: str, messages: Sequence[bytes], requests: int) -> float:
+    """The same with several messages, each as often: h2load can send but one, so it runs once for each, and
+    the rate is that of the runs together. Raises LoadFailed.
+    """
+    if not shutil.which(H2LOAD):
+        return python_requests_per_second(target, method, messages, requests)
+    of_each = max(CONNECTIONS * STREAMS, requests // len(messages))
+    rates = [_h2load(target, method, message, of_each, CONNECTIONS, STREAMS) for message in messages]
+    return len(rates) / sum(1 / rate for rate in rates)
+
+
+def python_requests_per_second(target: str, method: str, messages: Sequence[bytes], requests: int) -> float:
+    """Send so many requests, 128 at a time, of these messages in turn, by the Python client. Raises
+    LoadFailed."""
     command = [sys.executable, "-m", "benchmarks.load", target, method, str(requests)]
-    done = subprocess.run(command, input=message, capture_output=True, timeout=TIMEOUT_S, check=False)
+    sent = b"".join(framed(message) for message in messages)
+    done = subprocess.run(command, input=sent, capture_output=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise LoadFailed(done.stderr.decode(errors="replace"))
     return float(done.stdout)
 
 
+def framed(message: bytes) -> bytes:
+    """As gRPC sends it: not compressed, then its length."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def unframed(data: bytes) -> list[bytes]:
+    """The messages of such frames."""
+    messages = []
+    while data:
+        end = 5 + int.from_bytes(data[1:5], "big")
+        messages.append(data[5:end])
+        data = data[end:]
+    return messages
+
+
 def _h2load(target: str, method: str, message: bytes, requests: int, connections: int, streams: int) -> float:
     with tempfile.TemporaryDirectory() as directory:
         frame = Path(directory) / "frame.bin"
-        frame.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+        frame.write_bytes(framed(message))
         command = [
             "h2load",
             "-n",
@@ -77,23 +112,23 @@ def _h2load(target: str, method: str, message: bytes, requests: int, connections
     return float(rate[1])
 
 
-async def _python_client(target: str, method: str, message: bytes, requests: int) -> float:
+async def _python_client(target: str, method: str, messages: Sequence[bytes], requests: int) -> float:
     left = requests
 
     async def one_by_one(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]) -> None:
         nonlocal left
         while left > 0:
             left -= 1
-            await call(message)
+            await call(messages[left % len(messages)])
 
     async with grpc.aio.insecure_channel(target) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
-        await call(message)
+        await call(messages[0])
         start = time.perf_counter()
         await asyncio.gather(*(one_by_one(call) for _ in range(CONNECTIONS * STREAMS)))
         return requests / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    rate = asyncio.run(_python_client(sys.argv[1], sys.argv[2], sys.stdin.buffer.read(), int(sys.argv[3])))
-    print(rate)
+    read = unframed(sys.stdin.buffer.read())
+    print(asyncio.run(_python_client(sys.argv[1], sys.argv[2], read, int(sys.argv[3]))))

@@ -17,6 +17,7 @@ import redis
 
 from benchmarks.contender import MeasureFailed
 from benchmarks.environments import ROOT, python_of, versions_of
+from benchmarks.pick_up import PickUp
 from tests.redis_server import RedisServer
 
 STEP_TIMEOUT_S = 120.0
@@ -145,12 +146,12 @@ class PeerDeployment:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[int]:
+    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[PickUp]:
         """By the peer's own client. Raises MeasureFailed."""
         answer = self._step(
             "pick-up", "--stamps", str(stamps), "--samples", str(samples), "--seconds", str(seconds)
         )
-        return [int(latency) for latency in answer["latencies_ns"]]
+        return [PickUp(*pair) for pair in answer["pick_ups_ns"]]
 
     def check(self, tasks: int) -> None:
         """A peer's task does nothing that could be looked at: whoever measures has counted them."""

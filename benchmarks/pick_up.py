@@ -1,4 +1,4 @@
-"""Pick-up: how long after its submit returned a task enters its body, on an idle queue.
+"""Pick-up: how long after its submit a task enters its body, on an idle queue.
 
 Standard library only: peers import it from their own environments.
 """
@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.stamps import count, read
 
@@ -24,29 +25,40 @@ PHASE_S = (0.0, 1.0)
 met at any moment between two polls, not always right after one."""
 
 
+class PickUp(NamedTuple):
+    """One task's entry."""
+
+    since_call_ns: int
+    """From the moment before its submit."""
+    since_return_ns: int
+    """From its submit's return; negative where a worker was there before it."""
+
+
 class NotPickedUp(Exception):
     """No worker entered a task in time."""
 
 
 async def pick_ups(
     submit: Callable[[], Awaitable[None]], stamps: Path, *, samples: int, seconds: float
-) -> list[int]:
-    """Submit one task after the other; nanoseconds from the submit's return to the task's entry.
+) -> list[PickUp]:
+    """Submit one task after the other, and see when each is entered.
 
-    Negative where a worker was there before the submit had returned. At most `samples` and at least one, none
+    At most `samples` and at least one, none
     begun after `seconds`, before which a few are made that are not counted. Raises NotPickedUp.
     """
-    found: list[int] = []
+    found: list[PickUp] = []
     before = count(stamps)
     deadline = float("inf")
     while len(found) < WARM_UP + samples and (len(found) <= WARM_UP or time.monotonic() < deadline):
         if len(found) == WARM_UP:
             deadline = time.monotonic() + seconds
+        called = time.monotonic_ns()
         await submit()
         returned = time.monotonic_ns()
         await _entered(stamps, before + len(found) + 1)
-        found.append(read(stamps)[-1] - returned)
-        slow = found[-1] > SLOW_S * 1e9
+        entered = read(stamps)[-1]
+        found.append(PickUp(entered - called, entered - returned))
+        slow = found[-1].since_return_ns > SLOW_S * 1e9
         await asyncio.sleep(random.uniform(*GAP_S) + (random.uniform(*PHASE_S) if slow else 0.0))
     return found[WARM_UP:]
 

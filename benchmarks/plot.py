@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from benchmarks.comparison import Spread
 from benchmarks.environments import ROOT, NotInstalled, python_of
+from benchmarks.latencies import FEWEST_FOR_P99, pooled
 from benchmarks.rounds import Results
 from benchmarks.service import OURS, OURS_WITH_PICTURE
 
@@ -35,7 +36,7 @@ class Panel(TypedDict):
 
 def draw(results: Results, path: Path) -> None:
     """Write the image. Raises NotInstalled when it cannot be drawn here."""
-    panels = list(_panels(results))
+    panels = list(panels_of(results))
     try:
         done = subprocess.run(
             [str(python_of("plot")), "-m", "benchmarks.plot_svg", str(path)],
@@ -52,17 +53,23 @@ def draw(results: Results, path: Path) -> None:
         raise NotInstalled((done.stderr.strip().splitlines() or ["matplotlib said nothing"])[-1])
 
 
-def _panels(results: Results) -> Iterator[Panel]:
+def panels_of(results: Results) -> Iterator[Panel]:
+    """What is drawn; a p99 only of those with samples enough for one."""
     for concurrency, work in results.work.items():
         rates = {name: [one.tasks_per_s for one in rounds] for name, rounds in work.items()}
         costs = {name: [one.cpu_ms_per_task for one in rounds] for name, rounds in work.items()}
         yield _panel(f"tasks/s, {concurrency} at once (more is better)", rates)
         yield _panel(f"CPU ms per task, {concurrency} at once (less is better)", costs)
     if results.pick_ups:
-        p50 = {name: [one.p50_ms for one in rounds] for name, rounds in results.pick_ups.items()}
-        p99 = {name: [one.p99_ms for one in rounds] for name, rounds in results.pick_ups.items()}
+        found = {
+            name: [one.since_return for one in rounds] for name, rounds in results.pick_ups.items() if rounds
+        }
+        p50 = {name: [one.p50_ms for one in rounds] for name, rounds in found.items()}
         yield _panel("pick-up p50, ms (less is better)", p50)
-        yield _panel("pick-up p99, ms (less is better)", p99)
+        together = {name: pooled(rounds) for name, rounds in found.items()}
+        p99 = {name: [one.p99_ms] for name, one in together.items() if len(one.values_ms) >= FEWEST_FOR_P99}
+        if p99:
+            yield _panel("pick-up p99 of all samples, ms (less is better)", p99)
 
 
 def _panel(title: str, figures: Mapping[str, Sequence[float]]) -> Panel:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.both_cores import PROCESSES, Scaling, Turn
 from benchmarks.comparison import Row, Spread
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import FEWEST_ROUNDS
 from benchmarks.how import how
 from benchmarks.latencies import FEWEST_FOR_P99, Latencies, pooled
 from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
-from benchmarks.worker_round import Work
+from benchmarks.worker_round import PickUps, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ def markdown(conditions: Conditions, rows: Sequence[Row], results: Results, *, p
         lines += ["", f"![every contender]({plot})"]
     if any(ratio.service_cpu_ms for ratio in results.ratios):
         lines += ["", "## The API's CPU per request", "", *_api_table(results.ratios)]
+    if results.scalings:
+        lines += ["", f"## The API with {PROCESSES} processes", "", *_cores_table(results.scalings)]
     for concurrency, work in results.work.items():
         lines += ["", f"## Worker, {concurrency} at once", "", *_work_table(work)]
     if results.pick_ups:
@@ -69,8 +72,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             (
                 row.what,
                 row.unit,
-                _spread(row.ours),
-                row.other or "-",
+                _ours(row),
+                _against(row),
                 _spread(row.theirs) if row.theirs else "-",
                 _compared(row),
                 row.target or "-",
@@ -79,6 +82,14 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             for row in rows
         ],
     )
+
+
+def _ours(row: Row) -> str:
+    return _spread(row.ours) + ("" if row.pooled is None else f"; together **{_figure(row.pooled)}**")
+
+
+def _against(row: Row) -> str:
+    return (row.other or "-") + (f" ({'; '.join(row.short)})" if row.short else "")
 
 
 def _compared(row: Row) -> str:
@@ -102,6 +113,34 @@ def _api_table(ratios: Sequence[Ratio]) -> list[str]:
     )
 
 
+def _cores_table(scalings: Sequence[Scaling]) -> list[str]:
+    def cells(method: str, who: str, turns: Sequence[Turn]) -> tuple[str, ...]:
+        return (
+            method,
+            who,
+            _spread(Spread(tuple(turn.requests_per_s for turn in turns))),
+            _spread(Spread(tuple(turn.server_cores for turn in turns))),
+            _spread(Spread(tuple(turn.generator_cores for turn in turns))),
+            _spread(Spread(tuple(100 * turn.largest_share for turn in turns))),
+        )
+
+    return _table(
+        (
+            "method",
+            "server",
+            "requests/s",
+            "cores busy, server",
+            "cores busy, load",
+            "calls in the process with most, %",
+        ),
+        [
+            cells(scaling.name, who, turns)
+            for scaling in scalings
+            for who, turns in (("one process", scaling.one), (f"{PROCESSES} processes", scaling.several))
+        ],
+    )
+
+
 def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
     return _table(
         ("contender", "tasks/s", "worker CPU per task, ms", "Redis CPU per task, ms"),
@@ -118,14 +157,31 @@ def _work_table(work: Mapping[str, Sequence[Work]]) -> list[str]:
 
 
 def _pick_up_table(results: Results) -> list[str]:
-    def cells(name: str, rounds: Sequence[Latencies]) -> tuple[str, ...]:
-        p50, every = [one.p50_ms for one in rounds], pooled(rounds)
-        samples = len(every.values_ms)
-        p99 = f"**{_figure(every.p99_ms)}**" if samples >= FEWEST_FOR_P99 else "too few samples"
-        return name, _spread(Spread(tuple(p50))), p99, f"{samples:,}"
+    def p50_and_p99(rounds: Sequence[Latencies]) -> tuple[str, str]:
+        every = pooled(rounds)
+        p99 = every.p99_ms if len(every.values_ms) >= FEWEST_FOR_P99 else None
+        return (
+            _spread(Spread(tuple(one.p50_ms for one in rounds))),
+            "too few samples" if p99 is None else f"**{_figure(p99)}**",
+        )
+
+    def cells(name: str, rounds: Sequence[PickUps]) -> tuple[str, ...]:
+        return (
+            name,
+            *p50_and_p99([one.since_return for one in rounds]),
+            *p50_and_p99([one.since_call for one in rounds]),
+            f"{sum(len(one.since_call.values_ms) for one in rounds):,}",
+        )
 
     return _table(
-        ("contender", "p50, ms", "p99 of all samples, ms", "samples"),
+        (
+            "contender",
+            "p50 from the submit's return, ms",
+            "p99 of all samples, ms",
+            "p50 from before the submit, ms",
+            "p99 of all samples, ms",
+            "samples",
+        ),
         [cells(name, rounds) for name, rounds in results.pick_ups.items()],
     )
 

@@ -14,13 +14,12 @@ from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import Effort
 from benchmarks.environments import NotInstalled
 from benchmarks.growth import Growth
-from benchmarks.latencies import Latencies
 from benchmarks.open_waits import OpenWaits
 from benchmarks.service import OURS, OURS_WITH_PICTURE
 from benchmarks.soak import Soak
 from benchmarks.start_up import StartUp
 from benchmarks.sync_calls import SyncCalls
-from benchmarks.worker_round import Work, pick_up_round, work_round
+from benchmarks.worker_round import PickUps, Work, pick_up_round, work_round
 from tests.redis_server import RedisServer
 
 T = TypeVar("T")
@@ -36,7 +35,7 @@ class Results:
     scalings: list[Scaling] = field(default_factory=list)
     work: dict[int, dict[str, list[Work]]] = field(default_factory=dict)
     """By concurrency."""
-    pick_ups: dict[str, list[Latencies]] = field(default_factory=dict)
+    pick_ups: dict[str, list[PickUps]] = field(default_factory=dict)
     sync: SyncCalls | None = None
     starts: list[StartUp] = field(default_factory=list)
     waits: OpenWaits | None = None
@@ -53,6 +52,19 @@ class Results:
             measure()
         except Exception as error:
             self.failed(what, error, ours=True)
+
+    def broken_off(self, part: str) -> None:
+        """Tell that the run was told to stop in the middle of this."""
+        self.complete = False
+        self.missing[f"the rest of {part}, and all after it"] = "the run was told to stop"
+
+    def keep_ratio(self, ratio: Ratio) -> None:
+        """The method's rounds so far, in place of what was known of them."""
+        self.ratios = [*(one for one in self.ratios if one.method != ratio.method), ratio]
+
+    def keep_scaling(self, scaling: Scaling) -> None:
+        """The same beside several processes."""
+        self.scalings = [*(one for one in self.scalings if one.method != scaling.method), scaling]
 
     def failed(self, what: str, error: Exception, *, ours: bool) -> None:
         """Tell that this could not be measured."""
@@ -96,14 +108,11 @@ def measure_work(
             return found
 
         what = f"worker, {concurrency} at once"
-        warm = _in_turn(contenders, work, 1, f"{what}, warm-up", results)
-        results.work[concurrency] = _in_turn(
-            [contender for contender in contenders if contender.name in warm],
-            work,
-            effort.rounds,
-            what,
-            results,
-        )
+        warm: dict[str, list[Work]] = {}
+        in_turn(contenders, work, 1, f"{what}, warm-up", results, warm)
+        ready = [contender for contender in contenders if contender.name in warm]
+        if ready:
+            in_turn(ready, work, effort.rounds, what, results, results.work.setdefault(concurrency, {}))
 
 
 def measure_pick_ups(
@@ -111,7 +120,7 @@ def measure_pick_ups(
 ) -> None:
     """Idle queues."""
 
-    def pick_up(contender: Contender) -> Latencies:
+    def pick_up(contender: Contender) -> PickUps:
         found = pick_up_round(
             contender,
             redis,
@@ -119,24 +128,27 @@ def measure_pick_ups(
             seconds=effort.pick_up_s,
             concurrency=PICK_UP_CONCURRENCY,
         )
-        tell(f"{contender.name}, pick-up: p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms")
+        tell(
+            f"{contender.name}, pick-up: p50 {found.since_return.p50_ms:.2f} ms from the submit's return, "
+            f"{found.since_call.p50_ms:.2f} ms from before it"
+        )
         return found
 
-    results.pick_ups = _in_turn(contenders, pick_up, effort.rounds, "pick-up", results)
+    in_turn(contenders, pick_up, effort.rounds, "pick-up", results, results.pick_ups)
 
 
-def _in_turn(
+def in_turn(
     contenders: Sequence[Contender],
     measure: Callable[[Contender], T],
     rounds: int,
     what: str,
     results: Results,
-) -> dict[str, list[T]]:
-    """Every contender once per round, another one first each time.
+    found: dict[str, list[T]],
+) -> None:
+    """Every contender once per round, another one first each time; what it gave is `found` at once.
 
     One that fails takes no further part: it keeps the rounds that it has, and is told of as missing.
     """
-    found: dict[str, list[T]] = {contender.name: [] for contender in contenders}
     failed: set[str] = set()
     for number in range(rounds):
         first = number % len(contenders)
@@ -144,12 +156,13 @@ def _in_turn(
             if contender.name in failed:
                 continue
             try:
-                found[contender.name].append(measure(contender))
+                measured = measure(contender)
             except Exception as error:  # of whatever kind: the others' results are not to be lost
                 failed.add(contender.name)
                 ours = contender.name in (OURS, OURS_WITH_PICTURE)
                 results.failed(f"{contender.name}, {what}, round {number + 1} of {rounds}", error, ours=ours)
-    return {name: measured for name, measured in found.items() if measured}
+            else:
+                found.setdefault(contender.name, []).append(measured)
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ import redis
 from image.v1 import image_service_pb2
 
 from benchmarks.contender import MeasureFailed
-from benchmarks.pick_up import NotPickedUp, pick_ups
+from benchmarks.pick_up import NotPickedUp, PickUp, pick_ups
 from tests.redis_server import RedisServer
 from tests.stack import Calls, ServiceProcess, Stack, calling
 
@@ -101,7 +101,7 @@ class ServiceDeployment:
         if process.stop():
             raise MeasureFailed(f"the worker did not stop in order:\n{process.log()}")
 
-    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[int]:
+    def pick_ups(self, stamps: Path, *, samples: int, seconds: float) -> list[PickUp]:
         """By GenerateImageAsync over one channel. Raises MeasureFailed."""
         api = self.stack.start("api", fresh=True)
         try:
@@ -147,7 +147,7 @@ async def _submit(api: ServiceProcess, tasks: int) -> None:
         await asyncio.gather(*(one_by_one(calls) for _ in range(AT_ONCE)))
 
 
-async def _pick_ups(api: ServiceProcess, stamps: Path, samples: int, seconds: float) -> list[int]:
+async def _pick_ups(api: ServiceProcess, stamps: Path, samples: int, seconds: float) -> list[PickUp]:
     async with calling(api) as calls:
 
         async def submit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from task.v1 import task_service_pb2
@@ -25,22 +26,23 @@ class StartUp:
     """Resident, after seconds without a call."""
 
 
-def measure(redis: RedisServer, effort: Effort) -> list[StartUp]:
-    """Start it again and again beside the same store. A first start, not counted, warms the disk."""
+def measure(redis: RedisServer, effort: Effort, keep: Callable[[StartUp], None]) -> None:
+    """Start it again and again beside the same store, and `keep` each. A first start, not counted, warms the
+    disk."""
     with Service().deployed(redis) as deployment:
         api = deployment.stack.start("api", fresh=True)
         task_id = asyncio.run(_submitted(api))
         api.kill()
-        found = []
         for _ in range(effort.rounds):
             began = time.monotonic()
             api = deployment.stack.start("api", fresh=True)
             asyncio.run(_read(api, task_id))
             first_answer_s = time.monotonic() - began
             time.sleep(effort.idle_s)
-            found.append(StartUp(first_answer_s=first_answer_s, idle_mib=resident_mib(api.pid)))
+            start = StartUp(first_answer_s=first_answer_s, idle_mib=resident_mib(api.pid))
+            print(f"api, start: {start.first_answer_s:.2f} s, {start.idle_mib:.0f} MiB idle", flush=True)
+            keep(start)
             api.kill()
-        return found
 
 
 async def _submitted(api: ServiceProcess) -> str:

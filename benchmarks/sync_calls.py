@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,24 +32,29 @@ class SyncCalls:
     """All callers' single calls, sent in the same moment."""
 
 
-def measure(redis: RedisServer, effort: Effort) -> SyncCalls:
-    """One deployment with one worker; a first round is not counted. Raises MeasureFailed."""
+def measure(redis: RedisServer, effort: Effort, keep: Callable[[SyncCalls], None]) -> None:
+    """One deployment with one worker; a first round is not counted. Raises MeasureFailed.
+
+    `keep` is told after every round what was found so far.
+    """
     service = Service(picture=True, takes_s=TAKES_S)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, service.deployed(redis) as deployment:
         api = deployment.stack.start("api", fresh=True)
         with deployment.worker(SLOTS, Path(directory) / "stamps"):
 
-            async def rounds() -> SyncCalls:
+            async def rounds() -> None:
                 callers, of_each = effort.sync_callers, effort.sync_calls
                 found = SyncCalls(callers=callers, spread=[], at_once=[])
                 async with calling(api) as calls:
                     await _round(calls, callers, of_each=1, over_s=TAKES_S)
                     for _ in range(effort.rounds):
-                        found.spread.append(await _round(calls, callers, of_each=of_each, over_s=TAKES_S))
-                        found.at_once.append(await _round(calls, callers, of_each=1, over_s=0.0))
-                return found
+                        spread = await _round(calls, callers, of_each=of_each, over_s=TAKES_S)
+                        at_once = await _round(calls, callers, of_each=1, over_s=0.0)
+                        found.spread.append(spread)
+                        found.at_once.append(at_once)
+                        keep(found)
 
-            return asyncio.run(rounds())
+            asyncio.run(rounds())
 
 
 async def _round(calls: Calls, callers: int, *, of_each: int, over_s: float) -> Latencies:

@@ -28,6 +28,16 @@ class Work:
     """What the same tasks cost the Redis server."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickUps:
+    """When single tasks were entered."""
+
+    since_call: Latencies
+    """From the moments before their submits."""
+    since_return: Latencies
+    """From their submits' returns."""
+
+
 def work_round(contender: Contender, redis: RedisServer, *, tasks: int, concurrency: int) -> Work:
     """Fill the queue, start a worker, and see how fast and at what cost it goes. Raises MeasureFailed."""
     with contender.deployed(redis) as deployment:
@@ -67,13 +77,16 @@ def work_off(deployment: Deployment, redis: RedisServer, *, tasks: int, concurre
 
 def pick_up_round(
     contender: Contender, redis: RedisServer, *, samples: int, seconds: float, concurrency: int
-) -> Latencies:
-    """Submit single tasks to an idle worker: from a submit's return to the task's entry. Raises
-    MeasureFailed."""
+) -> PickUps:
+    """Submit single tasks to an idle worker. Raises MeasureFailed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, contender.deployed(redis) as deployment:
         stamps = Path(directory) / "stamps"
         with deployment.worker(concurrency, stamps):
-            return from_ns(deployment.pick_ups(stamps, samples=samples, seconds=seconds))
+            found = deployment.pick_ups(stamps, samples=samples, seconds=seconds)
+    return PickUps(
+        since_call=from_ns(one.since_call_ns for one in found),
+        since_return=from_ns(one.since_return_ns for one in found),
+    )
 
 
 def until_entered(stamps: Path, tasks: int, pid: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from benchmarks.peers import place
-from benchmarks.pick_up import pick_ups
+from benchmarks.pick_up import PickUp, pick_ups
 
 
 class Submitter(Protocol):
@@ -73,10 +73,10 @@ def main() -> None:
         asyncio.run(_enqueue(module.submitter(), arguments.tasks))
         print(json.dumps({"enqueued": arguments.tasks}))
     else:
-        latencies = asyncio.run(
+        found = asyncio.run(
             _pick_ups(module.submitter(), arguments.stamps, arguments.samples, arguments.seconds)
         )
-        print(json.dumps({"latencies_ns": latencies}))
+        print(json.dumps({"pick_ups_ns": found}))
 
 
 async def _enqueue(submitter: Submitter, tasks: int) -> None:
@@ -86,7 +86,7 @@ async def _enqueue(submitter: Submitter, tasks: int) -> None:
     await submitter.close()
 
 
-async def _pick_ups(submitter: Submitter, stamps: Path, samples: int, seconds: float) -> list[int]:
+async def _pick_ups(submitter: Submitter, stamps: Path, samples: int, seconds: float) -> list[PickUp]:
     await submitter.open()
     found = await pick_ups(submitter.submit, stamps, samples=samples, seconds=seconds)
     await submitter.close()

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.comparison import Better, Spread, bound_row, not_behind_row, ratio_row
 from benchmarks.effort import Effort
 from benchmarks.latencies import Latencies, from_ns, pooled, quantile
+from benchmarks.load import framed, unframed
 
 SLOW, FAST = (100.0, 120.0, 110.0), (200.0, 150.0, 400.0)
 
@@ -52,9 +53,11 @@ def test_of_costs_the_least_is_the_best(ours: float, verdict: str) -> None:
     assert (row.other, row.target, row.verdict) == ("slow", "≤ 1 ×", verdict)
 
 
-def test_rounds_that_do_not_pair_up_are_refused() -> None:
-    with pytest.raises(ValueError, match="argument 2 is longer"):
-        ratio_row("cost", "ms", (1.0,), {"fast": FAST}, better=Better.LESS, target=1.0)
+@pytest.mark.parametrize(("ours", "ratios"), [((2.0,), (1.0,)), ((2.0, 3.0, 9.0), (1.0, 0.5))])
+def test_only_rounds_of_both_are_compared(ours: tuple[float, ...], ratios: tuple[float, ...]) -> None:
+    row = ratio_row("rate", "1/s", ours, {"failed": (2.0, 6.0)}, better=Better.MORE, target=1.0)
+    assert row.ours == Spread(ours)
+    assert row.compared == Spread(ratios)
 
 
 def test_without_a_peer_there_is_no_ratio() -> None:
@@ -76,6 +79,12 @@ def test_figures_below_zero_are_compared_by_difference(ours: float, verdict: str
 def test_a_bound_holds_for_the_median(median: float, verdict: str) -> None:
     row = bound_row("pick-up", "ms", (0.1, median, 90.0), most=5.0)
     assert (row.compared, row.target, row.verdict) == (None, "≤ 5 ms", verdict)
+
+
+@pytest.mark.parametrize(("pooled", "verdict"), [(5.0, "met"), (5.01, "MISSED")])
+def test_a_bound_of_what_is_pooled_leaves_the_median_alone(pooled: float, verdict: str) -> None:
+    row = bound_row("pick-up", "ms", (0.1, 7.0, 90.0), most=5.0, pooled=pooled)
+    assert (row.ours.median, row.verdict) == (7.0, verdict)
 
 
 def test_where_nothing_is_asked_there_is_no_verdict() -> None:
@@ -118,5 +127,11 @@ def test_a_quantile_is_the_least_value_that_enough_do_not_exceed(
 def test_a_round_is_as_long_as_asked_but_never_a_handful_of_tasks() -> None:
     effort = Effort(work_s=2.5)
     assert effort.tasks(1000.0, 10) == 2500
-    assert effort.tasks(0.0, 10) == 100
+    assert effort.tasks(0.0, 10) == effort.warm_up_tasks
     assert effort.tasks(50.0, 100) == 1000
+    assert effort.tasks(1e6, 10) == effort.most_tasks
+
+
+def test_what_is_sent_comes_to_the_client_as_it_was() -> None:
+    messages = [b"one", b"", b"x" * 300]
+    assert unframed(b"".join(map(framed, messages))) == messages

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.loop_lag import TICK_S, between, tick
-from benchmarks.memory import resident_mib
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.process_cpu import cpu_seconds
 from benchmarks.stamps import StampFile, count, read
 
@@ -75,6 +75,7 @@ def test_memory_is_what_is_resident() -> None:
     held = b"x" * (64 << 20)
     assert 50 < resident_mib(os.getpid()) - before < 80
     del held
+    assert peak_mib(os.getpid()) > before + 50, "what was given back was held once"
 
 
 def test_a_process_that_is_gone_holds_nothing() -> None:

@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from benchmarks import page
 from benchmarks.asynq import ASYNQ
-from benchmarks.echo_ratio import GET_TASK, SUBMIT, Ratio
-from benchmarks.growth import Growth, Rates
-from benchmarks.latencies import Latencies
-from benchmarks.open_waits import OpenWaits, Window
-from benchmarks.report import Conditions, markdown
+from benchmarks.comparison import Spread
+from benchmarks.environments import NotInstalled
+from benchmarks.page import free_page
+from benchmarks.plot import panels_of
+from benchmarks.report import markdown
 from benchmarks.rounds import Results
+from benchmarks.rows import rows_of
 from benchmarks.service import OURS, OURS_WITH_PICTURE
-from benchmarks.soak import Soak, grown
-from benchmarks.start_up import StartUp
-from benchmarks.sync_calls import SyncCalls
-from benchmarks.targets import rows_of
-from benchmarks.worker_round import Work
-
-PEER, OTHER = "a peer", "another"
-CONDITIONS = Conditions(
-    date="2026-01-02",
-    command="python -m benchmarks",
-    commit="abc1234",
-    machine="2 cores",
-    redis="Redis server v=7",
-    load_generator="h2load",
-    rounds=5,
-    minutes=12.3,
-    load_before=0.1,
-    load_after=1.9,
-    contenders={OURS: "what it is", PEER: "what that is"},
+from tests.benchmark_figures import (
+    CONDITIONS,
+    OTHER,
+    PEER,
+    RATIOS,
+    SLOW,
+    pick_ups_of,
+    rounds_of,
 )
-
-
-RATIOS = [
-    Ratio(method=GET_TASK, service_rates=(660.0,) * 5, echo_rates=(1000.0,) * 5),
-    Ratio(method=SUBMIT, service_rates=(490.0,) * 5, echo_rates=(1000.0,) * 5, service_cpu_ms=(0.5,) * 5),
-]
-
-
-def rounds_of(rate: float, cost: float) -> list[Work]:
-    return [
-        Work(tasks_per_s=rate * factor, cpu_ms_per_task=cost, redis_cpu_ms_per_task=0.1)
-        for factor in (1.0, 0.9, 1.1, 1.0, 1.0)
-    ]
-
-
-def latencies_of(p50: float, p99: float, *, samples: int = 80) -> Latencies:
-    """With this median, and this at the end."""
-    return Latencies((p50,) * (samples - 4) + (p99,) * 4)
 
 
 @pytest.fixture
@@ -64,12 +38,14 @@ def results() -> Results:
                 OURS_WITH_PICTURE: rounds_of(1500, 0.7),
                 PEER: rounds_of(1000, 0.5),
                 OTHER: rounds_of(800, 0.3),
+                **{name: rounds_of(100, 5.0) for name in SLOW},
             }
         },
         pick_ups={
-            OURS: [latencies_of(1.5, 21.0)] * 5,
-            PEER: [latencies_of(2.0, 3.0)] * 5,
-            OTHER: [latencies_of(900.0, 1.0, samples=20)] * 5,
+            OURS: [pick_ups_of(1.5, 18.0)] * 5,
+            PEER: [pick_ups_of(2.0, 3.0)] * 5,
+            OTHER: [pick_ups_of(900.0, 1.0, samples=20)] * 5,
+            **{name: [pick_ups_of(50.0, 60.0)] * 5 for name in SLOW},
         },
         missing={"a third, pick-up": "it was not to be had"},
     )
@@ -82,122 +58,96 @@ def test_every_target_has_its_verdict(results: Results) -> None:
         "GenerateImageAsync, SQLite store": ("bare gRPC echo", "MISSED"),
         "worker throughput, 10 at once": (PEER, "met"),
         "worker CPU per task, 10 at once": (OTHER, "MISSED"),
-        "pick-up, p50": ("", "met"),
-        "pick-up, p99 of 400": ("", "MISSED"),
-        "pick-up, p50 beside peers": (PEER, "met"),
-        "pick-up, p99 beside peers": (PEER, "MISSED"),
+        "pick-up from before the submit, p50": ("", "met"),
+        "pick-up from before the submit, p99 of 400": ("", "MISSED"),
+        "pick-up from the submit's return, p50 beside peers": (PEER, "met"),
+        "pick-up from the submit's return, p99 beside peers": (PEER, "MISSED"),
     }
 
 
 def test_the_page_shows_rows_contenders_and_what_is_missing(results: Results) -> None:
-    page = markdown(CONDITIONS, rows_of(results), results, plot="plot.svg")
+    text = markdown(CONDITIONS, rows_of(results), results, plot="plot.svg")
     assert (
-        "| worker throughput, 10 at once | tasks/s | 2,250 / **2,500** / 2,750 | a peer "
+        "| worker throughput, 10 at once | tasks/s | 2,250 / **2,500** / 2,750 | arq "
         "| 900 / **1,000** / 1,100 | 2.50 / **2.50** / 2.50 × | ≥ 2 × | met |"
-    ) in page
-    assert "| pick-up, p50 beside peers | ms |" in page
-    assert "| -0.50 / **-0.50** / -0.50 ms | not behind | met |" in page
-    assert "| **MISSED** |" in page
-    assert "| another | 720 / **800** / 880 | 0.30 / **0.30** / 0.30 | 0.10 / **0.10** / 0.10 |" in page
-    assert f"| {OURS_WITH_PICTURE} | 1,350 / **1,500** / 1,650 |" in page
-    assert "| GenerateImageAsync | 490 / **490** / 490 | 0.50 / **0.50** / 0.50 |" in page
-    assert "| another | 900 / **900** / 900 | too few samples | 100 |" in page
-    assert "- a third, pick-up: not measured: it was not to be had" in page
-    assert "`python -m benchmarks` at abc1234: 5 rounds" in page
-    assert "- a peer: what that is" in page
-    assert "![every contender](plot.svg)" in page
-    assert "A trial" not in page
+    ) in text
+    assert "| pick-up from the submit's return, p50 beside peers | ms |" in text
+    assert "| arq (SAQ: too few samples) |" in text
+    assert "| -0.50 / **-0.50** / -0.50 ms | not behind | met |" in text
+    assert "| **MISSED** |" in text
+    assert "| SAQ | 720 / **800** / 880 | 0.30 / **0.30** / 0.30 | 0.10 / **0.10** / 0.10 |" in text
+    assert f"| {OURS_WITH_PICTURE} | 1,350 / **1,500** / 1,650 |" in text
+    assert "| GenerateImageAsync | 490 / **490** / 490 | 0.50 / **0.50** / 0.50 |" in text
+    assert (
+        "| SAQ | 900 / **900** / 900 | too few samples | 903 / **903** / 903 | too few samples | 100 |"
+        in text
+    )
+    assert "- a third, pick-up: not measured: it was not to be had" in text
+    assert "`python -m benchmarks` at abc1234: 5 rounds" in text
+    assert "- arq: what that is" in text
+    assert "![every contender](plot.svg)" in text
+    assert "A trial" not in text
 
 
 def test_each_line_of_a_table_has_the_columns_of_its_head(results: Results) -> None:
-    page = markdown(CONDITIONS, rows_of(results), results)
-    for table in page.split("\n\n"):
+    text = markdown(CONDITIONS, rows_of(results), results)
+    for table in text.split("\n\n"):
         if table.startswith("|"):
             assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
 def test_too_few_rounds_are_called_a_trial(results: Results) -> None:
-    page = markdown(replace(CONDITIONS, rounds=4), rows_of(results), results)
-    assert "**A trial: fewer than 5 rounds.**" in page
+    text = markdown(replace(CONDITIONS, rounds=4), rows_of(results), results)
+    assert "**A trial: fewer than 5 rounds.**" in text
 
 
 def test_without_peers_ours_is_still_shown_and_held_to_its_bounds(results: Results) -> None:
     alone = Results(work={10: {OURS: results.work[10][OURS]}}, pick_ups={OURS: results.pick_ups[OURS]})
     rows = rows_of(alone)
-    assert [row.what for row in rows] == ["pick-up, p50", "pick-up, p99 of 400"]
+    assert [row.what for row in rows] == [
+        "pick-up from before the submit, p50",
+        "pick-up from before the submit, p99 of 400",
+    ]
     assert f"| {OURS} | 2,250 / **2,500** / 2,750 |" in markdown(CONDITIONS, rows, alone)
 
 
-def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> None:
-    window = Window(
-        lag=latencies_of(0.2, 51.0),
-        resident_mib=399.0,
-        read=latencies_of(2.0, 90.0),
-        submit=Latencies((5.0,)),
-        failed=0,
-    )
-    rates = Rates(gets_per_s=1000.0, submits_per_s=500.0, tasks_per_s=900.0)
-    results = Results(
-        sync=SyncCalls(
-            callers=200,
-            spread=[latencies_of(1009.0, 1051.0)] * 5,
-            at_once=[latencies_of(1200.0, 1300.0)] * 5,
-        ),
-        starts=[StartUp(first_answer_s=0.9, idle_mib=91.0)] * 5,
-        waits=OpenWaits(waits=10_000, windows=[window, replace(window, resident_mib=401.0, failed=1)]),
-        growth=Growth(
-            few=1_000,
-            tasks=1_000_000,
-            callers=10_000,
-            bytes_per_task=200.0,
-            small=[rates] * 5,
-            large=[replace(rates, submits_per_s=399.0, tasks_per_s=720.0)] * 5,
-        ),
-        soak=Soak(
-            minutes=30.0,
-            full_calls_per_s=200.0,
-            calls_per_s=100.0,
-            calls=180_000,
-            errors=0,
-            memory_mib={"the api": [50.0, *[100.0] * 9], "the worker": [100.0] * 8 + [106.0, 106.0]},
-        ),
-    )
-    rows = rows_of(results)
-    assert {row.what: row.verdict for row in rows} == {
-        "GenerateImage, provider takes 1 s, 200 callers, p50": "met",
-        "GenerateImage, provider takes 1 s, 200 callers, p99": "MISSED",
-        "the same, all 200 calls in one moment, p50": "",
-        "the same, all 200 calls in one moment, slowest": "",
-        "api, start to first answer": "met",
-        "api, idle": "MISSED",
-        "10,000 sync calls open, memory": "MISSED",
-        "10,000 sync calls open, loop lag p99": "MISSED",
-        "10,000 sync calls open, other calls not answered": "MISSED",
-        "10,000 sync calls open, GetTask p50": "",
-        "10,000 sync calls open, GetTask p99": "",
-        "10,000 sync calls open, GenerateImageAsync p50": "",
-        "GetTask, 1,000,000 tasks stored and queued": "met",
-        "GenerateImageAsync, 1,000,000 tasks stored and queued": "MISSED",
-        "worker, 1,000,000 tasks stored and queued": "met",
-        "Redis per queued task, 1,000,000 of 10,000 callers": "met",
-        "30 minutes at 100 calls/s, memory of the api, end over beginning": "met",
-        "30 minutes at 100 calls/s, memory of the worker, end over beginning": "MISSED",
-        "30 minutes at 100 calls/s, errors": "met",
-    }
-    page = markdown(CONDITIONS, rows, results)
-    assert "| api, idle | MiB resident | 91.0 / **91.0** / 91.0 | - | - | - | ≤ 90 MiB resident |" in page
-    assert (
-        "| the same, all 200 calls in one moment, p50 | ms | 1,200 / **1,200** / 1,200 | - | - | - | - | - |"
-        in page
-    )
-    explained = ("GenerateImage over", "Start:", "Open calls:", "Growth:", "Soak: one run of 180,000")
-    assert all(f"- {words}" in page for words in explained)
-    assert "- Worker:" not in page
+def test_a_run_that_was_told_to_stop_says_so(results: Results) -> None:
+    results.broken_off("sync")
+    assert not results.complete
+    text = markdown(CONDITIONS, rows_of(results), results)
+    assert "- the rest of sync, and all after it: not measured: the run was told to stop" in text
 
 
-def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
-    assert grown([100.0]) == 1.0
-    assert grown([50.0, 100.0, 100.0, 100.0, 110.0]) == 1.1
+def test_no_report_takes_the_place_of_another(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        free = free_page(tmp_path, "2026-01-02", "abc1234", "soak")
+        free.touch()
+        names.append(free.name)
+    assert names == [f"2026-01-02-abc1234-soak{number}.md" for number in ("", "-2", "-3")]
+    assert free_page(tmp_path, "2026-01-02", "abc1234", "").name == "2026-01-02-abc1234.md"
+
+
+def test_without_its_plot_the_page_says_why(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(_: Results, __: Path) -> None:
+        raise NotInstalled("no matplotlib")
+
+    monkeypatch.setattr(page, "draw", draw)
+    path = tmp_path / "page.md"
+    page.keep_with_plot(path, CONDITIONS, results)
+    text = path.read_text()
+    assert "- the plot: not measured: no matplotlib" in text
+    assert "![every contender]" not in text
+
+
+def test_only_who_has_samples_enough_is_drawn_with_a_p99(results: Results) -> None:
+    bars = {panel["title"]: {bar["name"]: bar for bar in panel["bars"]} for panel in panels_of(results)}
+    p99 = bars["pick-up p99 of all samples, ms (less is better)"]
+    assert p99[PEER]["median"] == 3.0
+    assert OTHER not in p99
+    assert OTHER in bars["pick-up p50, ms (less is better)"]
 
 
 def test_what_was_not_measured_has_no_rows() -> None:
@@ -213,15 +163,20 @@ def test_asynq_is_told_for_scale_and_is_nobodys_best_peer(results: Results) -> N
     assert (scale.other, scale.target, scale.verdict) == (ASYNQ, "", "")
     assert scale.compared is not None
     assert scale.compared.median == 0.25
-    page = markdown(CONDITIONS, list(rows.values()), results)
-    assert f"| {ASYNQ} | 9,000 / **10,000** / 11,000 | 0.25 / **0.25** / 0.25 × | - | - |" in page
+    text = markdown(CONDITIONS, list(rows.values()), results)
+    assert f"| {ASYNQ} | 9,000 / **10,000** / 11,000 | 0.25 / **0.25** / 0.25 × | - | - |" in text
 
 
-def test_who_failed_in_mid_run_is_shown_and_not_compared(results: Results) -> None:
+def test_a_peer_that_failed_in_mid_run_does_not_lower_the_bar(results: Results) -> None:
     results.work[10][PEER] = results.work[10][PEER][:2]
+    del results.work[10][SLOW[0]]
     rows = {row.what: row for row in rows_of(results)}
-    assert rows["worker throughput, 10 at once"].other == OTHER
-    assert f"| {PEER} | 900 / **950** / 1,000 |" in markdown(CONDITIONS, list(rows.values()), results)
+    row = rows["worker throughput, 10 at once"]
+    assert row.other == PEER
+    assert row.compared == Spread((2.5, 2.5)), "of the rounds that both have"
+    text = markdown(CONDITIONS, list(rows.values()), results)
+    assert f"| {PEER} | 900 / **950** / 1,000 |" in text
+    assert f"| {PEER} ({PEER}: 2 of 5 rounds; {SLOW[0]}: missing) |" in text
 
 
 def test_when_ours_failed_in_mid_run_its_rounds_are_compared(results: Results) -> None:

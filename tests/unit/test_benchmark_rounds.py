@@ -9,11 +9,8 @@ import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
-from benchmarks import rounds
 from benchmarks.contender import Contender, Deployment, MeasureFailed
-from benchmarks.effort import Effort
-from benchmarks.latencies import Latencies
-from benchmarks.rounds import Results, measure_pick_ups
+from benchmarks.rounds import Results, in_turn
 from benchmarks.service import OURS
 from tests.redis_server import RedisServer
 
@@ -36,23 +33,18 @@ class Named:
 
 @pytest.mark.parametrize("failing", [OURS, "a peer"])
 @pytest.mark.parametrize("error", [MeasureFailed("stuck"), RuntimeError("stuck")])
-def test_who_fails_keeps_its_rounds_and_takes_no_further_part(
-    failing: str, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_fails_keeps_its_rounds_and_takes_no_further_part(failing: str, error: Exception) -> None:
     turns: list[str] = []
 
-    def pick_up(contender: Contender, redis: RedisServer, **_: object) -> Latencies:
+    def measure(contender: Contender) -> float:
         turns.append(contender.name)
         if contender.name == failing and turns.count(failing) == 3:
             raise error
-        return Latencies((1.0,))
+        return 1.0
 
-    monkeypatch.setattr(rounds, "pick_up_round", pick_up)
-    results = Results()
-    effort = Effort(rounds=5)
-    with RedisServer() as redis:
-        measure_pick_ups([Named(OURS), Named("a peer"), Named("another")], redis, effort, results)
-    assert {name: len(measured) for name, measured in results.pick_ups.items()} == {
+    results, found = Results(), dict[str, list[float]]()
+    in_turn([Named(OURS), Named("a peer"), Named("another")], measure, 5, "pick-up", results, found)
+    assert {name: len(measured) for name, measured in found.items()} == {
         OURS: 5,
         "a peer": 5,
         "another": 5,

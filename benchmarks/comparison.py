@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def ratio_row(
     ValueError without peers.
     """
     best, theirs = _best(peers, better)
-    ratios = Spread(tuple(mine / other for mine, other in zip(ours, theirs, strict=False)))
+    ratios = Spread(tuple(_ratio(mine, other) for mine, other in zip(ours, theirs, strict=False)))
     return Row(
         what=what,
         unit=unit,
@@ -144,6 +145,11 @@ def bound_row(
         met=None if most is None else judged <= most,
         pooled=pooled,
     )
+
+
+def _ratio(mine: float, other: float) -> float:
+    """CPU time comes in ticks: that of a short round may be none at all."""
+    return mine / other if other else math.inf
 
 
 def _best(peers: Mapping[str, Sequence[float]], better: Better) -> tuple[str, Sequence[float]]:

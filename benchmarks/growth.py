@@ -100,10 +100,10 @@ def measure(effort: Effort, keep: Callable[[Growth], None]) -> None:
                 large, small = over_many(), over_few()
             else:
                 small, large = over_few(), over_many()
-            print(f"growth: {few:,}: {small}; {many:,}: {large}", flush=True)
             found.small.append(small)
             found.large.append(large)
             keep(found)
+            print(f"growth: {few:,}: {small}; {many:,}: {large}", flush=True)
 
 
 @contextmanager

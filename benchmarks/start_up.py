@@ -40,8 +40,8 @@ def measure(redis: RedisServer, effort: Effort, keep: Callable[[StartUp], None])
             first_answer_s = time.monotonic() - began
             time.sleep(effort.idle_s)
             start = StartUp(first_answer_s=first_answer_s, idle_mib=resident_mib(api.pid))
-            print(f"api, start: {start.first_answer_s:.2f} s, {start.idle_mib:.0f} MiB idle", flush=True)
             keep(start)
+            print(f"api, start: {start.first_answer_s:.2f} s, {start.idle_mib:.0f} MiB idle", flush=True)
             api.kill()
 
 

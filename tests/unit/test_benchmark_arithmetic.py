@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from benchmarks.comparison import Better, Spread, bound_row, not_behind_row, ratio_row
@@ -36,6 +38,12 @@ def test_ratios_are_taken_within_rounds_against_the_best_median() -> None:
     assert row.compared == Spread((2.0, 2.2, 1.75))
     assert row.target == "≥ 2 ×"
     assert row.verdict == "met", "the median ratio is exactly the target"
+
+
+def test_a_cost_too_small_to_be_seen_is_still_compared() -> None:
+    row = ratio_row("cost", "ms", (0.5, 0.5), {"short": (0.0, 1.0)}, better=Better.LESS, target=1.0)
+    assert row.compared == Spread((math.inf, 0.5))
+    assert row.verdict == "MISSED"
 
 
 def test_one_good_round_makes_no_target_met() -> None:

@@ -130,7 +130,7 @@ class WorkerPool:
             await asyncio.sleep(0)  # lets the done callbacks run
             if stuck:
                 self._log.error("tasks did not let go in time", tasks=sorted(w.get_name() for w in stuck))
-        await self._ends.tell(again=not self._stopping.is_set())
+        await self._ends.tell(again=False)
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -299,7 +299,7 @@ class WorkerPool:
 
     async def _wait_for_held(self) -> None:
         while self._held or self._ends:
-            await self._ends.tell(again=not self._stopping.is_set())
+            await self._ends.tell(again=False)
             if self._held:
                 works = [held.work for held in self._held.values()]
                 await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)

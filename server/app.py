@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from msgspec import Struct
 
 from server.domain.admission import Defaults
 from server.domain.errors import StoreUnavailable
@@ -48,8 +48,7 @@ END_WAITS_BEFORE_S = 1.0
 """Waiting calls get their answer so long before the grace is over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class Listening(Struct, frozen=True, kw_only=True):
     """The ports a process listens on; grpc_port is 0 for a worker."""
 
     grpc_port: int

@@ -15,11 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 from image.v1 import image_service_pb2, image_service_pb2_grpc
+from msgspec import Struct
 from task.v1 import image_pb2, task_pb2, task_service_pb2, task_service_pb2_grpc
 
 from server.embedded import child_stack
@@ -36,8 +36,7 @@ class DemoFailed(Exception):
     """The service did not do what the demo is there to show."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One saved picture."""
 
     call: str

@@ -15,9 +15,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from server.processes import KILL_AFTER_S, Child, OwnRedis, Ports, StackError, stop_all
 from server.settings import Settings

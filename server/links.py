@@ -6,14 +6,14 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ROUND_UP_S = 60
 """Links end on whole minutes: who reads a task twice in a moment gets the same link, and caches work."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """Where an image can be fetched, and until when (milliseconds since the Unix epoch)."""
 
     url: str

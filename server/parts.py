@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 import structlog
+from msgspec import Struct
 
 from server.domain.catalogue import Catalogue
 from server.domain.errors import ModelNotFound, Reason, StoreUnavailable
@@ -44,8 +44,7 @@ class StoppedWhileStarting(Exception):
     """A stop was asked for before everything was open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """What every process has."""
 
     catalogue: Catalogue

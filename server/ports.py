@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct
 
 from server.domain.task import LiveTask, Priority, Task
 from server.domain.writes import Write
@@ -23,16 +24,14 @@ def now_ms() -> int:
 # --- store ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestIdRow:
+class RequestIdRow(Struct, frozen=True, kw_only=True):
     """The record that one request_id made one task."""
 
     task_id: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRow:
+class WorkerRow(Struct, frozen=True, kw_only=True):
     """One worker process as the store knows it."""
 
     id: str
@@ -124,8 +123,7 @@ class TaskStore(Protocol):
 # --- queue ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """A task as the queue knows it."""
 
     task_id: str
@@ -139,16 +137,14 @@ class Entry:
     """The lane whose room it holds, as claimed: `renew` makes a lost lease again with it. '' = not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class Lane(Struct, frozen=True, kw_only=True):
     """What is capped: one provider account. `limit` calls at once, over all workers."""
 
     name: str
     limit: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Pool(Struct, frozen=True, kw_only=True):
     """What queues together: an ordered choice of lanes. `code` is its two characters in the keys."""
 
     code: str
@@ -157,8 +153,7 @@ class Pool:
     """Most of its tasks that one claim takes; None: as many as there are free slots."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(Struct, frozen=True, kw_only=True):
     """A task handed to this worker under a lease, with room reserved in `lane`."""
 
     task_id: str
@@ -167,8 +162,7 @@ class Claimed:
     """The code of the pool it waited in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(Struct, frozen=True, kw_only=True):
     """The answer to a claim."""
 
     tasks: Sequence[Claimed]
@@ -187,8 +181,7 @@ class Held(Enum):
     """There was no such entry."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueStats:
+class QueueStats(Struct, frozen=True, kw_only=True):
     """What is in the queue, for metrics, limits and people."""
 
     ready: int
@@ -299,8 +292,7 @@ class TaskEvents(Protocol):
 # --- outputs ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
+class StoredObject(Struct, frozen=True, kw_only=True):
     """Bytes with their media type."""
 
     data: bytes

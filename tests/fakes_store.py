@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from server.domain.request import ImageRequest, OutputFormat, Size
 from server.domain.task import LiveTask, Priority, Task, TaskState, TaskType
@@ -40,7 +42,7 @@ def make_task(task_id: str, **changes: object) -> Task:
         update_time_ms=1,
         ttl_time_ms=2**52,
     )
-    return replace(task, **changes)  # type: ignore[arg-type]
+    return replace(task, **changes)
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class MemoryStore:
     rows: dict[str, WorkerRow] = field(default_factory=dict)
     before_read: Callable[[], Awaitable[None]] = _nothing
     after_read: Callable[[], Awaitable[None]] = _nothing
+    afters: list[str] = field(default_factory=list)
+    """After which id each page of live tasks was asked for."""
 
     def add(self, task_id: str, **changes: object) -> Task:
         """Keep a task made by `make_task`."""
@@ -59,7 +63,7 @@ class MemoryStore:
 
     def change(self, task_id: str, **changes: object) -> None:
         """Set fields of a task."""
-        self.tasks[task_id] = replace(self.tasks[task_id], **changes)  # type: ignore[arg-type]
+        self.tasks[task_id] = replace(self.tasks[task_id], **changes)
 
     def worker(self, worker_id: str, *, lost: bool = False) -> str:
         """Keep a worker's row; its id."""
@@ -75,6 +79,7 @@ class MemoryStore:
 
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
         """See TaskStore."""
+        self.afters.append(after)
         await self.before_read()
         ids = sorted(t.id for t in self.tasks.values() if t.id > after and not t.state.terminal)
         page = [_live(self.tasks[task_id]) for task_id in ids[:limit]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
 from image.v1 import image_service_pb2, image_source_pb2
+from msgspec.structs import replace
 from task.v1 import attempt_pb2, image_pb2, task_error_pb2, task_pb2
 
 from server.api.status import code_number

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from server.domain.errors import InvalidRequest, Violation
 
@@ -11,8 +12,7 @@ DEFAULT_ITEMS = 50
 MAX_ITEMS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """What one page is to hold."""
 
     after: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from server.domain import request as limits
 from server.domain.catalogue import Catalogue, Model, Route
@@ -19,8 +20,7 @@ Wrong = Callable[[str, str], None]
 """Collects one violation: the field's proto path, and what is wrong and allowed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftReference:
+class DraftReference(Struct, frozen=True, kw_only=True):
     """A reference image as sent: exactly one of the three is meant to be set."""
 
     url: str = ""
@@ -32,8 +32,7 @@ class DraftReference:
     """`url`, `data`, `output`, or empty when none was set."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A request as sent, before defaults and before any check."""
 
     prompt: str
@@ -59,8 +58,7 @@ class Draft:
     """What was found wrong while the message was read (unknown enum numbers)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
+class Defaults(Struct, frozen=True, kw_only=True):
     """What this deployment fills in."""
 
     model: str
@@ -68,8 +66,7 @@ class Defaults:
     max_paid_attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
+class Admitted(Struct, frozen=True, kw_only=True):
     """A valid request; its references are still as sent (`Draft.references`)."""
 
     model: Model

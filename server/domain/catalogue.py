@@ -7,8 +7,9 @@ what they mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
+
+from msgspec import Struct, field
 
 from server.domain.errors import ModelNotFound
 from server.domain.money import Price
@@ -20,8 +21,7 @@ LOCAL = "local"
 """The provider that draws by itself, and may stand in for vendors."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
+class Parameters(Struct, frozen=True, kw_only=True):
     """Which optional fields of a request one provider honours for a model; the default is the least."""
 
     seed: bool = False
@@ -34,8 +34,7 @@ class Parameters:
     """The formats it makes, the one it makes unasked first. With a single one the field is not sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """One way to have a model's images made."""
 
     provider: str
@@ -62,8 +61,7 @@ def stand_in(model: str) -> Route:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizeRules:
+class SizeRules(Struct, frozen=True, kw_only=True):
     """Which sizes a model takes: a label, one of a list, or any within the bounds."""
 
     default: str
@@ -116,8 +114,7 @@ class SizeRules:
         return " or ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """One model of the catalogue."""
 
     id: str

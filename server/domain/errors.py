@@ -20,8 +20,9 @@ The domain raises meaning; `server.api.status` alone knows which gRPC code and w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 MAX_METADATA_CHARS = 256
 """Longest value in an error's metadata."""
@@ -59,8 +60,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskError:
+class TaskError(Struct, frozen=True, kw_only=True):
     """Why a task, an attempt or one image of a sequence failed; stored with the task and shown to callers."""
 
     reason: Reason
@@ -71,8 +71,7 @@ class TaskError:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
+class Violation(Struct, frozen=True, kw_only=True):
     """One wrong field of a request: `field` is its proto path, as in `reference_images[2].url`."""
 
     field: str

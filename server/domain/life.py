@@ -5,7 +5,7 @@ What the attempt's own worker may write is in `server.domain.attempt_writes`.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from server.domain import purchases
 from server.domain.errors import Reason, TaskError

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(Struct, frozen=True, kw_only=True):
     """What a provider charges."""
 
     currency: str
@@ -15,8 +14,7 @@ class Price:
     """Millionths of the currency's unit for one picture; 0 = free."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Struct, frozen=True, kw_only=True):
     """An amount that is known. What is not known is None, never 0."""
 
     currency: str

@@ -8,7 +8,8 @@ that takes, and never bought again. An answer that broke off leaves the images i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from server.domain.task import Call, CallState, Task
 
@@ -20,8 +21,7 @@ UNLIKELY_FETCHES = 3
 """… and is fetched so many times again however late it is asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One thing an attempt does: it fetches what a receipt names, or buys these images in one call."""
 
     indexes: tuple[int, ...]

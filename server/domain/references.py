@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from server.domain.request import (
     MAX_ALL_REFERENCES_BYTES,
@@ -16,8 +16,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What references are encoded in, by Pillow's names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceRules:
+class ReferenceRules(Struct, frozen=True, kw_only=True):
     """What a model wants of each of its reference images; the default is all that the service takes."""
 
     formats: tuple[str, ...] = FORMATS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 MAX_PROMPT_CHARS = 4_000
 MAX_ID_CHARS = 128
@@ -43,8 +44,7 @@ class OutputFormat(StrEnum):
         return f"image/{self.value}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class Size(Struct, frozen=True, kw_only=True):
     """The picture's size as asked of the model, in pixels."""
 
     width_px: int
@@ -65,8 +65,7 @@ def parse_size(text: str) -> Size | None:
     return Size(width_px=int(match[1]), height_px=int(match[2]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRequest:
+class ImageRequest(Struct, frozen=True, kw_only=True):
     """A valid request for one image or a sequence of them: what a provider is given to fulfil."""
 
     prompt: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from server.domain.catalogue import LOCAL, Model, Route, stand_in
 from server.domain.errors import InvalidRequest, ProviderNotConfigured, Violation
@@ -19,8 +20,7 @@ def pool_code(provider: str) -> str:
     return provider[:2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routing:
+class Routing(Struct, frozen=True, kw_only=True):
     """Chooses the provider of a task at acceptance."""
 
     configured: Collection[str]

@@ -13,8 +13,9 @@ All times are whole milliseconds since the Unix epoch, UTC; 0 means "not yet".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from server.domain.errors import TaskError
 from server.domain.fairness import queue_caller
@@ -75,8 +76,7 @@ class CallState(StrEnum):
     IN_DOUBT = "IN_DOUBT"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request to a provider, written to the store before it is sent."""
 
     state: CallState
@@ -96,8 +96,7 @@ class Call:
         return self.state is CallState.IN_DOUBT or (self.state is CallState.DONE and bool(self.so_far))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One claim of the task that reached the store: the fence behind which its worker writes."""
 
     number: int
@@ -123,8 +122,7 @@ class Attempt:
         return any(call.paid and call.state is CallState.DONE for call in self.calls.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredImage:
+class StoredImage(Struct, frozen=True, kw_only=True):
     """One finished image, verified and held in the output store."""
 
     index: int
@@ -138,8 +136,7 @@ class StoredImage:
     seed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """What has been used up of the task's budgets."""
 
     waits: int = 0
@@ -154,8 +151,7 @@ class Counts:
     """Of these, those that will hardly ever succeed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """A task as the store holds it."""
 
     id: str
@@ -209,8 +205,7 @@ class Task:
         return queue_caller(user_id=self.user_id, caller=self.caller)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveTask:
+class LiveTask(Struct, frozen=True, kw_only=True):
     """What the sweep needs of a task that is not over: read in pages, so only a few fields."""
 
     id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from server.domain import costs
 from server.domain.task import Task
@@ -21,8 +22,7 @@ class UsageKey(NamedTuple):
     model: str
 
 
-@dataclass(slots=True)
-class UsageSum:
+class UsageSum(Struct):
     """What tasks add up to."""
 
     tasks: int = 0

@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, purchases, writes
 from server.domain.errors import Reason, TaskError
@@ -29,8 +30,7 @@ LEAST_WAIT_MS = 100
 """A busy provider is not asked again sooner, whatever it says: nothing but the ttl bounds the waits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """How an attempt failed."""
 
     outcome: AttemptOutcome

@@ -10,7 +10,9 @@ Paths of `Write.set` follow the stored document (`server.store.documents`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from server.domain import purchases
 from server.domain.errors import Reason, TaskError
@@ -30,8 +32,7 @@ Value = str | int | bool | None | tuple[int, ...] | TaskError | Counts | Attempt
 NO_ANSWER = "The provider's whole answer to a paid call never arrived"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class Write(Struct, frozen=True, kw_only=True):
     """One conditional change of one task; the store raises `revision` with it."""
 
     task_id: str

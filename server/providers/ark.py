@@ -12,12 +12,12 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import structlog
+from msgspec.structs import replace
 from yarl import URL
 
 from server.domain.errors import Reason

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from server.providers import ark_receipt
 from server.providers.ark_receipt import Bought
@@ -24,14 +25,12 @@ FETCHES_AT_ONCE = 3
 """So many images of a call are in memory at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetched:
+class _Fetched(Struct, frozen=True):
     index: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Over:
+class _Over(Struct, frozen=True):
     """The answer, one note, or one download, is over; `error`: it failed."""
 
     error: Exception | None = None

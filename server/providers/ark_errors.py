@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from msgspec import Struct
 
 from server.domain.errors import Reason, TaskError
 from server.providers.contract import ProviderError, Sent
@@ -19,8 +20,7 @@ MAX_RETRY_AFTER_S = 60.0
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meaning:
+class Meaning(Struct, frozen=True, kw_only=True):
     """What a refusal means."""
 
     reason: Reason

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.domain.errors import Reason, TaskError
 from server.providers.ark_errors import image_error, in_doubt
 from server.providers.contract import ImageFailed, ProviderError, Sent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bought:
+class Bought(Struct, frozen=True, kw_only=True):
     """An answered call: links of what was made, errors of what was not, by index in the sequence."""
 
     links: Mapping[int, str]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from server.providers.ark_errors import in_doubt, stream_refusal
 from server.providers.ark_receipt import Bought, charges_for_more, with_entry

@@ -7,17 +7,17 @@ environment: budgets, retries and records belong to the worker.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from server.domain.catalogue import Parameters
 from server.domain.errors import Reason, TaskError
 from server.domain.request import ImageRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class Generation(Struct, frozen=True, kw_only=True):
     """What is to be made: a valid request, the reference bytes it names, and the images still wanted."""
 
     task_id: str
@@ -31,8 +31,7 @@ class Generation:
     """The images to make, by their 0-based place in the sequence; made ones are left out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeImage:
+class MadeImage(Struct, frozen=True, kw_only=True):
     """One image as it came from the provider, not yet verified or stored."""
 
     index: int
@@ -41,8 +40,7 @@ class MadeImage:
     """Negative where the provider does not tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFailed:
+class ImageFailed(Struct, frozen=True, kw_only=True):
     """One image of a sequence that the provider refused or could not make, while others go on."""
 
     index: int

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from server.domain.task import Priority
 
@@ -43,8 +44,7 @@ LINE_LENGTH = POOL_LENGTH + 1 + CALLER_LENGTH
 PRIORITY_CODES = {Priority.CRITICAL: "c", Priority.DEFAULT: "d", Priority.LOW: "l"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyKind:
+class KeyKind(Struct, frozen=True, kw_only=True):
     """One kind of key: its name after the prefix, and what there is to know about it."""
 
     name: str
@@ -123,8 +123,7 @@ OTHER_KEYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class QueueKeys:
+class QueueKeys(Struct, frozen=True):
     """The names of the keys behind one prefix."""
 
     prefix: str = DEFAULT_PREFIX
@@ -172,8 +171,7 @@ def token_of(worker: str) -> str:
     return worker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """A string of `jobs`, taken apart."""
 
     flag: str

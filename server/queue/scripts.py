@@ -7,11 +7,11 @@ Durations are milliseconds. Errors of Redis pass through unchanged: see `connect
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from server.ports import Claimed, Held, Pool
@@ -22,8 +22,7 @@ _HELD = {1: Held.MINE, 0: Held.NOT_MINE, -1: Held.MISSING}
 Argument = str | int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Placed(Struct, frozen=True, kw_only=True):
     """A task and where it is to wait: `delay_ms` 0 = ready."""
 
     task_id: str
@@ -31,8 +30,7 @@ class Placed:
     delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(Struct, frozen=True, kw_only=True):
     """A task that a worker runs, and the lane whose room it holds ('' = not known)."""
 
     task_id: str
@@ -40,35 +38,30 @@ class Running:
     lane: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
+class Expired(Struct, frozen=True, kw_only=True):
     """A lease whose time is over: whose it was."""
 
     task_id: str
     token: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class Ready(Struct, frozen=True, kw_only=True):
     """Verdict, or page entry: it waits. `delay_ms` 0 = ready."""
 
     delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owned:
+class Owned(Struct, frozen=True, kw_only=True):
     """Verdict, or page entry: the worker with this token has it."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """Verdict: the store calls it over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(Struct, frozen=True, kw_only=True):
     """What the queue holds, counted in one moment."""
 
     jobs: int

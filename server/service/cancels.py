@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from server.domain import life, purchases
 from server.domain.errors import TaskEnded
@@ -19,8 +19,7 @@ CANCEL_WAIT_S = 1.0
 """How long the worker of a running task has to answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True, kw_only=True):
     """The answer to a cancel."""
 
     task: Task

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
+
+from msgspec import Struct
 
 from server.domain.catalogue import Catalogue, Model, Route, stand_in
 from server.domain.errors import ProviderNotConfigured, TaskError
 from server.domain.routing import Routing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(Struct, frozen=True, kw_only=True):
     """One model as this deployment offers it."""
 
     model: Model

@@ -10,8 +10,9 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from ulid import ULID
 
 from server.domain import life, purchases
@@ -39,8 +40,7 @@ AWAY_PAUSE_S = 0.2
 WITHDRAW_RETRY_S = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True):
     """One submit call."""
 
     draft: Draft

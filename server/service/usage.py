@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from msgspec import Struct
 from ulid import ULID
 
 from server.domain.errors import InvalidRequest, Violation
@@ -22,8 +22,7 @@ TIME_CHARS = 10
 """The part of a task's id that is its time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageQuery:
+class UsageQuery(Struct, frozen=True, kw_only=True):
     """Whose usage of which days; empty = all callers, all users, today."""
 
     start_date: str = ""

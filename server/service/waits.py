@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import structlog
+from msgspec import Struct, field
 
 from server.domain.errors import StoreUnavailable
 from server.metrics import Metrics
@@ -20,8 +20,7 @@ POLL_WITHOUT_EVENTS_S = 2.0
 POLL_BATCH = 500
 
 
-@dataclass(slots=True, eq=False)
-class Wait:
+class Wait(Struct, eq=False):
     """One call that waits for a task to change."""
 
     changed: asyncio.Event = field(default_factory=asyncio.Event)

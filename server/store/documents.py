@@ -12,8 +12,9 @@ Reading ignores fields it does not know, so that an older process can read what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from server.domain.task import Counts, LiveTask, Priority, Task, TaskState, TaskType
 from server.domain.writes import Write
@@ -47,8 +48,7 @@ _TYPES = {member.value: member for member in TaskType}
 _PRIORITIES = {member.value: member for member in Priority}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """A `Write` in stored form: do all of it, and `revision` + 1, or nothing. `set` holds the token."""
 
     task_id: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -23,6 +22,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from msgspec import Struct
 
 from server.domain.errors import StoreUnavailable
 from server.ports import StoredObject
@@ -45,8 +45,7 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class Bucket(Struct, frozen=True, kw_only=True):
     """Where a URL `s3://bucket/prefix?endpoint=…&region=…&addressing=…` leads."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +31,7 @@ from server.store.sqlite_statements import (
     SELECT_WORKERS,
     Row,
     claim_request_ids,
+    from_json,
     insert_tasks,
     read_tasks,
     to_json,
@@ -83,7 +83,7 @@ class SqliteTaskStore:
     async def get(self, task_id: str) -> Task | None:
         """See TaskStore."""
         row = await self._file.row(SELECT_TASK, task_id)
-        return decode_task(json.loads(row[0])) if row else None
+        return decode_task(from_json(row[0])) if row else None
 
     async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
         """See TaskStore."""
@@ -121,7 +121,7 @@ class SqliteTaskStore:
 
         def read(db: sqlite3.Connection) -> list[Task]:
             rows = db.execute(SELECT_PAGE, (after, before, limit))
-            return [decode_task(json.loads(document)) for (document,) in rows]
+            return [decode_task(from_json(document)) for (document,) in rows]
 
         return await self._file.read(read)
 
@@ -194,4 +194,4 @@ class SqliteTaskStore:
         return await self._file.transact(lambda db: claim_request_ids(db, claims), timeout_s)
 
     async def _read_json(self, sql: str, parameters: tuple[object, ...]) -> Any:
-        return json.loads(await self._file.read(lambda db: db.execute(sql, parameters).fetchone()[0]))
+        return from_json(await self._file.read(lambda db: db.execute(sql, parameters).fetchone()[0]))

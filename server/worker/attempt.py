@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from server.domain import attempt_writes, life, verdicts
 from server.domain.catalogue import Route
@@ -29,8 +29,7 @@ from server.worker.record import Fenced, Record
 from server.worker.results import keep_result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True):
     """What one attempt may take, and how often it may be repeated."""
 
     image_timeout_s: float
@@ -38,8 +37,7 @@ class Budget:
     lease_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Struct, frozen=True, kw_only=True):
     """How an attempt ends: the write that says so, and when the task is due again."""
 
     write: Write
@@ -52,8 +50,7 @@ class LetGo(Exception):
     """The worker may start no further call: it stops, or its beat is stale."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class Tools(Struct, frozen=True, kw_only=True):
     """What every attempt of a worker works with."""
 
     store: TaskStore

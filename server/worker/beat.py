@@ -8,9 +8,10 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.domain.errors import StoreUnavailable
 from server.metrics import Metrics
@@ -91,8 +92,7 @@ class Beat:
             self._log.warning("the worker's row stays until it is declared lost", error=str(error))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stand:
+class _Stand(Struct, frozen=True, kw_only=True):
     """A beat, and since when and in how many reads it has been the same."""
 
     beat: int

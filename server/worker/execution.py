@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.domain import life, purchases, verdicts, writes
 from server.domain.catalogue import Route
@@ -31,8 +32,7 @@ from server.worker.record import Fenced
 from server.worker.results import find_results
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """Who runs a claimed task, and how the two reach each other."""
 
     worker: str

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.domain.errors import StoreUnavailable
 from server.domain.fairness import caller_cap, pool_limit
@@ -31,8 +32,7 @@ HELD_BACK_S = 0.25
 be for work which only somebody else can take."""
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """A task this worker runs."""
 
     worker: str

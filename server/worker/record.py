@@ -7,7 +7,8 @@ store that is away) ends it by what the worker has in its hand, and its last wri
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, purchases, writes
 from server.domain.errors import TaskError

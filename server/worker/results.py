@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, fields
 
+import msgspec
 import structlog
 
 from server.domain.purchases import paid_or_open_calls
@@ -18,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 async def keep_result(outputs: OutputStore, key: str, image: StoredImage) -> None:
     """Write the note beside the image's bytes; durable when it returns."""
-    note = json.dumps(asdict(image), separators=(",", ":")).encode()
+    note = msgspec.json.encode(image)
     await until_kept(lambda: outputs.put(key, note, mime_type="application/json"))
 
 
@@ -48,10 +47,6 @@ async def find_results(
 def _read(note: bytes) -> StoredImage | None:
     """What a note says, whatever a newer version of this program adds to it; None: it is no note of ours."""
     try:
-        row = json.loads(note)
-        known = {field.name: row[field.name] for field in fields(StoredImage)}
-    except (ValueError, KeyError, TypeError):  # bytes, fields, or not even an object
+        return msgspec.json.decode(note, type=StoredImage)
+    except msgspec.MsgspecError:  # bytes, fields, or not even an object
         return None
-    if any(type(known[field.name]).__name__ != field.type for field in fields(StoredImage)):
-        return None
-    return StoredImage(**known)

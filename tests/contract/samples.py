@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from ulid import ULID
 
 from server.domain.errors import Reason, TaskError
@@ -53,7 +52,7 @@ def new_task(**changes: object) -> Task:
         update_time_ms=NOW_MS,
         ttl_time_ms=NOW_MS + 3_600_000,
     )
-    return replace(task, **changes)  # type: ignore[arg-type]
+    return replace(task, **changes)
 
 
 def new_image(index: int = 0) -> StoredImage:

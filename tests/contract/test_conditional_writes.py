@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life
 from server.domain.task import AttemptOutcome, TaskState
@@ -98,7 +98,7 @@ async def test_a_write_whose_condition_does_not_hold_changes_nothing(
     store: TaskStore, mismatch: dict[str, object]
 ) -> None:
     task = await running(store)
-    write = replace(attempt_writes.complete(task, NOW_MS), **mismatch)  # type: ignore[arg-type]
+    write = replace(attempt_writes.complete(task, NOW_MS), **mismatch)
     assert not await store.write(write)
     assert await store.get(task.id) == task
     assert await store.get("no") is None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import bson
 import pytest
 from hypothesis import given
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields, replace
 
 from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason
@@ -56,11 +57,11 @@ def _defaults(value: Any, path: str) -> Any:
         value = next(iter(value.values()))
     elif isinstance(value, tuple):
         value = value[0]
-    if not is_dataclass(value):
+    if not isinstance(value, Struct):
         return
     for field in fields(value):
         here, default = getattr(value, field.name), field.default
-        if field.default_factory is not MISSING:
+        if field.default_factory is not NODEFAULT:
             default = field.default_factory()
         if here == default:
             yield f"{path}.{field.name}"

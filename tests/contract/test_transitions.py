@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.errors import Reason

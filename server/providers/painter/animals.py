@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from server.providers.painter.canvas import Canvas, Path, Point
 from server.providers.painter.colour import Colour, lch, mix, shade
@@ -26,8 +27,7 @@ _COATS: dict[str, tuple[float, float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Build:
+class _Build(Struct, frozen=True, kw_only=True):
     coats: tuple[str, ...]
     ears: str
     tail: str = ""
@@ -110,8 +110,7 @@ _WHISKERS = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Colours:
+class _Colours(Struct, frozen=True, kw_only=True):
     coat: Colour
     pale: Colour
     dark: Colour

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from server.providers.painter.colour import Colour, lch, mix
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mood:
+class Mood(Struct, frozen=True, kw_only=True):
     """The hues (degrees in OKLCH) a picture is tuned to, and how vivid it is (1 = as in the tables)."""
 
     cool: float
@@ -20,8 +19,7 @@ class Mood:
     """How vivid the land is beyond that."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Palette:
+class Palette(Struct, frozen=True, kw_only=True):
     """What a picture is painted in."""
 
     sky: tuple[Colour, ...]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
+from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFont
 
 from server.providers.painter.canvas import Canvas
@@ -24,8 +24,7 @@ _FORMATS: dict[str, dict[str, int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Picture(Struct, frozen=True, kw_only=True):
     """A finished picture: its measures, its MIME type and the encoded file."""
 
     width_px: int
@@ -80,7 +79,7 @@ def paint(
     )
     if pictures:
         # The first reference is the subject; nobody else stands in its way.
-        scene = dataclasses.replace(scene, absent=scene.absent | {"subject"})
+        scene = replace(scene, absent=scene.absent | {"subject"})
     canvas = Canvas(width_px, height_px)
     compose(canvas, scene)
     if pictures:

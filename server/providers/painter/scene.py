@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import random
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.providers.painter import reading
 from server.providers.painter.colour import shade
@@ -50,8 +51,7 @@ _HOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(Struct, frozen=True, kw_only=True):
     """One picture's content. Pictures of one sequence differ in hour, progress and palette alone."""
 
     key: bytes
@@ -124,7 +124,7 @@ def imagine(
         palette = palette.towards(palette_at((start + end) / 2 + 3, mood), 0.28)
     if "snow" in features:
         white = shade(palette.land, lighter=0.16 * (1 - 0.7 * palette.darkness))
-        palette = dataclasses.replace(palette, land=white)
+        palette = replace(palette, land=white)
     return Scene(
         key=key,
         kind=kind,
@@ -159,7 +159,7 @@ def _tempered(
         ground = 75 + turn / 2
     if "rain" in features:
         vivid *= 0.55
-    return dataclasses.replace(
+    return replace(
         mood,
         cool=mood.cool + turn,
         warm=mood.warm + turn / 2,

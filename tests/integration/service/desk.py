@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from server.domain.admission import Defaults, Draft
 from server.domain.errors import StoreUnavailable
@@ -116,7 +117,7 @@ class Desk:
         self, *, caller: str = CALLER, fingerprint: str = FINGERPRINT, draft: Draft = GOOD, **changes: object
     ) -> Task:
         """Submit a good request; `changes` are fields of Draft."""
-        asked = replace(draft, **changes)  # type: ignore[arg-type]
+        asked = replace(draft, **changes)
         return await self.tasks.submit(Submission(draft=asked, caller=caller, fingerprint=fingerprint))
 
     async def live(self) -> Sequence[LiveTask]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason, StoreUnavailable, TaskEnded, TaskError

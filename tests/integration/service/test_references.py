@@ -7,11 +7,11 @@ import gc
 import hashlib
 import io
 import random
-from dataclasses import replace
 
 import grpc
 import pytest
 from google.rpc import status_pb2
+from msgspec.structs import replace
 from PIL import Image
 
 from server.api.status import describe
@@ -274,7 +274,7 @@ async def made(desk: Desk, **changes: object) -> Task:
     task = await desk.submit()
     write, marked = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
     assert await desk.store.write(write)
-    one = replace(image(), **changes)  # type: ignore[arg-type]
+    one = replace(image(), **changes)
     assert await desk.store.write(with_images(attempt_writes.complete(marked, now_ms()), [one]))
     return task
 

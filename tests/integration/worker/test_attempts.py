@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain.catalogue import Parameters
 from server.domain.errors import Reason, TaskError

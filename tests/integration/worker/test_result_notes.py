@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from server.domain.errors import Reason
 from server.domain.task import StoredImage, Task, TaskState

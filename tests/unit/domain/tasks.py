@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life
 from server.domain.errors import Reason, TaskError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain.admission import Draft, DraftReference, check_task_id
 from server.domain.errors import InvalidRequest, ModelNotFound, ProviderNotConfigured, ServiceError, Violation

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain.catalogue import Catalogue, Model, Parameters, Route, SizeRules, stand_in
 from server.domain.errors import ModelNotFound

@@ -6,11 +6,12 @@ between them. The document is the stores' own form of a task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, purchases, verdicts
 from server.domain.task import AttemptOutcome, CallState, Task, TaskState

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, purchases, verdicts, writes
 from server.domain.errors import Reason

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from server.domain.errors import Reason, TaskError
 from server.domain.task import Counts, Task, TaskState

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from server.domain import attempt_writes, life, verdicts, writes
 from server.domain.task import Task, TaskState

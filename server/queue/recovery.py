@@ -6,8 +6,9 @@ Every step may be taken by several processes at once and repeated at will.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from server.queue.connection import translated
@@ -15,10 +16,10 @@ from server.queue.keys import QueueKeys
 from server.queue.scripts import Expired, Over, Owned, Ready, Scripts, Survey
 
 SCAN_COUNT = 500
+_COMPLETE = "complete"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
+class Marker(Struct, frozen=True, kw_only=True):
     """How far a Redis holds what the store holds: every live task with an id up to `last_id`."""
 
     run_id: str
@@ -26,21 +27,22 @@ class Marker:
     nonce: str
     """Tells one rebuild from the next."""
     last_id: str
+    complete: bool = False
+    """Whether a walk has come to the end since the rebuild was begun: nothing is in a hurry any more."""
 
     @classmethod
     def decode(cls, value: str) -> Marker:
         """Take apart what `encode` made; a string of another form gives a marker that fits no Redis."""
-        run_id, _, rest = value.partition(":")
-        nonce, _, last_id = rest.partition(":")
-        return cls(run_id=run_id, nonce=nonce, last_id=last_id)
+        run_id, nonce, last_id, complete = (value.split(":") + [""] * 4)[:4]
+        return cls(run_id=run_id, nonce=nonce, last_id=last_id, complete=complete == _COMPLETE)
 
     def encode(self) -> str:
         """The string kept in `swept`."""
-        return f"{self.run_id}:{self.nonce}:{self.last_id}"
+        return f"{self.run_id}:{self.nonce}:{self.last_id}:{_COMPLETE if self.complete else ''}"
 
-    def advanced_to(self, task_id: str) -> Marker:
-        """The marker at this id, or where it is when that is further."""
-        return replace(self, last_id=max(self.last_id, task_id))
+    def advanced_to(self, task_id: str, *, at_end: bool) -> Marker:
+        """The marker at this id, or where it is when that is further, after a page that may be the last."""
+        return replace(self, last_id=max(self.last_id, task_id), complete=self.complete or at_end)
 
 
 class Recovery:

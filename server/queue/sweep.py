@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 from ulid import ULID
 
 from server.domain.task import LiveTask, Task, TaskState
@@ -43,8 +43,7 @@ LINES_PER_COMPARE = 10_000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepReport:
+class SweepReport(Struct, frozen=True, kw_only=True):
     """What one step did."""
 
     expired: int = 0
@@ -106,7 +105,7 @@ class Sweep:
         self._grace_id = ""
         """The id that the marker does not pass in this walk."""
         self._rebuilding = False
-        """Whether this walk is the first one since a rebuild was begun, so that it must not wait."""
+        """Whether no walk has come to the end since a rebuild was begun, so that this one must not wait."""
         self._next_walk_ms = 0
         self._next_compare_ms = 0
 
@@ -121,7 +120,7 @@ class Sweep:
         if marker is None or marker.run_id != run_id:
             return await self._begin_rebuild(marker, run_id, expired=expired)
         if marker.nonce != self._nonce:
-            self._nonce, self._position, self._rebuilding = marker.nonce, None, True
+            self._nonce, self._position, self._rebuilding = marker.nonce, None, not marker.complete
         if self._position is None:
             if not self._rebuilding and self._clock() < self._next_walk_ms:
                 return SweepReport(expired=expired, more=more)
@@ -165,7 +164,7 @@ class Sweep:
         What a rebuild has only begun to fill is not looked at: a damage is repaired at most once per walk.
         """
         now = self._clock()
-        compare = now >= self._next_compare_ms
+        compare = not self._rebuilding and now >= self._next_compare_ms
         if not self._rebuilding:
             survey = await self._queue.survey(most_lines=LINES_PER_COMPARE if compare else LINES_PER_WALK)
             if not survey.consistent:
@@ -175,7 +174,7 @@ class Sweep:
         self._position = "" if compare else marker.last_id
         self._grace_id = first_id(now - GRACE_MS)
         self._next_walk_ms = now + self._walk_interval_ms
-        if compare:
+        if not self._position:
             self._next_compare_ms = now + COMPARE_INTERVAL_MS
         return True
 
@@ -189,7 +188,8 @@ class Sweep:
         for _ in range(self._pages_per_step):
             tasks = await self._store.live_page(after=self._position or "", limit=self._page)
             last = len(tasks) < self._page
-            advanced = marker.advanced_to(self._grace_id if last else min(tasks[-1].id, self._grace_id))
+            reached = self._grace_id if last else min(tasks[-1].id, self._grace_id)
+            advanced = marker.advanced_to(reached, at_end=last)
             now = self._clock()
             added = await self._queue.add_page(
                 [(task.id, _line(task), _place(task, now)) for task in tasks],

@@ -298,6 +298,41 @@ async def test_walks_keep_their_interval_but_a_rebuild_does_not_wait(
     assert sum(report.added for report in await run(sweep)) == 1
 
 
+async def test_a_rebuild_is_gone_on_with_where_another_process_left_it(
+    sweep: Sweep, queue: RedisTaskQueue, board: Board, store: MemoryStore
+) -> None:
+    ids = [f"00-{n}" for n in range(10)]
+    for task_id in ids:
+        store.add(task_id)
+    begun = Sweep(queue, store, lease_ms=LEASE_MS, page=3, pages_per_step=1)
+    await begun.step()
+    await begun.step()
+    await board.client.delete(board.key("sweeper"))
+    assert not (await marker(queue)).complete
+    store.afters.clear()
+
+    reports = await run(sweep)
+
+    assert store.afters[0] == ids[2]
+    assert [report.more for report in reports] == [True, False], "it does not wait"
+    assert (await marker(queue)).complete
+    assert await board.read() == State(lines={ANN: ids})
+
+
+async def test_a_process_that_finds_the_queue_whole_is_not_in_a_hurry(
+    sweep: Sweep, queue: RedisTaskQueue, board: Board, store: MemoryStore
+) -> None:
+    """Else each worker that starts would look at all that is queued before it does anything else."""
+    for n in range(10):
+        store.add(f"t{n}")
+    await run(Sweep(queue, store, lease_ms=LEASE_MS))
+    await board.client.delete(board.key("sweeper"))
+    store.afters.clear()
+
+    assert await sweep.step() == SweepReport()
+    assert store.afters == ["", "t2"], "a bounded step of the comparison"
+
+
 async def test_another_redis_is_compared_from_the_start(
     sweep: Sweep, board: Board, queue: RedisTaskQueue, store: MemoryStore
 ) -> None:

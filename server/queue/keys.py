@@ -78,7 +78,7 @@ SCRIPT_KEYS = (
         name="swept",
         type="STRING",
         writer="the sweep",
-        meaning="<run_id>:<nonce>:<last id>: how far this Redis holds what the store holds",
+        meaning="<run_id>:<nonce>:<last id>:<complete>: how far this Redis holds what the store holds",
         stays=True,
     ),
     KeyKind(name="ring:c", type="LIST", writer="as jobs", meaning="pools with ready CRITICAL work"),
@@ -89,6 +89,14 @@ SCRIPT_KEYS = (
         type="ZSET",
         writer="claim; the scripts that remove a lease",
         meaning="callers with a park list → when a claim last found them at their cap, ms",
+    ),
+    KeyKind(
+        name="sweeper",
+        type="STRING",
+        writer="the sweep",
+        meaning="the process that walks the store at present",
+        ttl="one lease",
+        stays=True,
     ),
 )
 """The keys that every script is given, in the order in which `lua/prelude.lua` binds them."""
@@ -111,14 +119,6 @@ OTHER_KEYS = (
         type="LIST",
         writer="as jobs; its name is built in the scripts",
         meaning="ids in the order in which they are claimed",
-    ),
-    KeyKind(
-        name="sweeper",
-        type="STRING",
-        writer="the sweep",
-        meaning="the process that walks the store at present",
-        ttl="one lease",
-        stays=True,
     ),
 )
 

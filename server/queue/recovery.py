@@ -45,6 +45,15 @@ class Marker(Struct, frozen=True, kw_only=True):
         return replace(self, last_id=max(self.last_id, task_id), complete=self.complete or at_end)
 
 
+class SweepState(Struct, frozen=True, kw_only=True):
+    """What who walks the store goes by."""
+
+    marker: Marker | None
+    """None after a flush or an empty start."""
+    run_id: str
+    """The identity of the Redis process that answers at present."""
+
+
 class Recovery:
     """The sweep's side of the queue. Every method raises QueueUnavailable."""
 
@@ -65,26 +74,17 @@ class Recovery:
         with translated():
             return await self._scripts.resolve_expired(lease_ms=lease_ms, verdicts=verdicts)
 
-    async def hold_sweep(self, holder: str, *, ttl_ms: int) -> bool:
-        """Whether this holder is the one to walk the store, and to stay so for `ttl_ms`.
-
-        It spares work and decides nothing: two that ask at the same moment may both hold it, and then do the
-        same twice.
-        """
-        key = self._keys.named("sweeper")
+    async def hold_sweep(self, holder: str, *, ttl_ms: int) -> SweepState | None:
+        """Make this holder the one to walk the store, for `ttl_ms`; None while it is another one."""
         with translated():
-            if await self._client.get(key) not in (None, holder):
-                return False
-            await self._client.set(key, holder, px=ttl_ms)
-        return True
-
-    async def run_id(self) -> str:
-        """The identity of the Redis process that answers at present."""
-        with translated():
-            return str((await self._client.info("server"))["run_id"])
+            found = await self._scripts.hold_sweep(holder=holder, ttl_ms=ttl_ms)
+        if found is None:
+            return None
+        marker, run_id = found
+        return SweepState(marker=Marker.decode(marker) if marker else None, run_id=run_id)
 
     async def marker(self) -> Marker | None:
-        """The marker, or None after a flush or an empty start."""
+        """The marker as it stands, for who only looks on; None after a flush or an empty start."""
         with translated():
             value = await self._client.get(self._keys.named("swept"))
         return None if value is None else Marker.decode(str(value))

@@ -114,6 +114,7 @@ class Scripts:
                 "renew",
                 "hand_over",
                 "keep_only",
+                "hold_sweep",
                 "due",
                 "resolve_expired",
                 "mark",
@@ -182,6 +183,11 @@ class Scripts:
     async def hand_over(self, *, token: str, owner: str, lease_ms: int, task_id: str) -> Held:
         """Make the owner the holder of what this token holds."""
         return _HELD[await self._run("hand_over", token, owner, lease_ms, task_id)]
+
+    async def hold_sweep(self, *, holder: str, ttl_ms: int) -> tuple[str, str] | None:
+        """The marker ('' = missing) and Redis's run id for who now holds the walk; None: another one does."""
+        held, *found = await self._run("hold_sweep", holder, ttl_ms)
+        return (found[0], found[1]) if held else None
 
     async def due(self, *, most_due: int, most_expired: int) -> list[Expired]:
         """Make due delayed tasks ready and list expired leases."""

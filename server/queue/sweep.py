@@ -112,13 +112,13 @@ class Sweep:
     async def step(self) -> SweepReport:
         """One bounded pass. Raises QueueUnavailable or StoreUnavailable; the next step goes on from there."""
         expired, more = await self._resolve_expired()
-        if not await self._queue.hold_sweep(self._holder, ttl_ms=self._lease_ms):
+        held = await self._queue.hold_sweep(self._holder, ttl_ms=self._lease_ms)
+        if held is None:
             self._position = None
             return SweepReport(expired=expired, more=more)
-        run_id = await self._queue.run_id()
-        marker = await self._queue.marker()
-        if marker is None or marker.run_id != run_id:
-            return await self._begin_rebuild(marker, run_id, expired=expired)
+        marker = held.marker
+        if marker is None or marker.run_id != held.run_id:
+            return await self._begin_rebuild(marker, held.run_id, expired=expired)
         if marker.nonce != self._nonce:
             self._nonce, self._position, self._rebuilding = marker.nonce, None, not marker.complete
         if self._position is None:

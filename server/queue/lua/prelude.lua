@@ -5,12 +5,12 @@
 --
 -- KEYS, the same for every script (keys.SCRIPT_KEYS):
 --   1 jobs HASH   2 leases ZSET   3 delayed ZSET   4 load HASH   5 turn STRING   6 wake LIST   7 swept STRING
---   8 ring:c LIST   9 ring:d LIST   10 ring:l LIST   11 parked ZSET
+--   8 ring:c LIST   9 ring:d LIST   10 ring:l LIST   11 parked ZSET   12 sweeper STRING
 -- ARGV[1], the same for every script: the prefix of all keys.
 --
 -- The only keys built inside are `ring:<pool><priority>`, `q:<line>` and `park:<caller>`: which of them a claim
 -- touches depends on what the rings hold. They carry the prefix, so its hash tag keeps them in the slot of the
--- eleven keys.
+-- twelve keys.
 --
 -- A line that is not empty stands in one of two places: its caller in `ring:<pool><priority>`, or, when a claim
 -- found the caller at its cap, `<pool><priority>` in `park:<caller>`. Only a claim empties a line, and only one
@@ -23,7 +23,7 @@
 local JOBS, LEASES, DELAYED, LOAD = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local TURN, WAKE, SWEPT = KEYS[5], KEYS[6], KEYS[7]
 local RINGS = { c = KEYS[8], d = KEYS[9], l = KEYS[10] }
-local PARKED = KEYS[11]
+local PARKED, SWEEPER = KEYS[11], KEYS[12]
 local PREFIX = ARGV[1]
 local call = redis.call
 

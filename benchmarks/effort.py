@@ -33,7 +33,7 @@ class Effort:
     growth: tuple[int, int] = (1_000, 1_000_000)
     growth_requests: int = 4_000
     growth_worker_s: float = 6.0
-    """So long a worker is watched once its sweep has walked, or until nothing waits."""
+    """So long a worker is watched, or until nothing waits."""
     soak_s: float = 1_800.0
     soak_warm_up_s: float = 5.0
     soak_probe_s: float = 20.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from task.v1 import task_service_pb2
 
-from benchmarks.backlog import CALLERS, PATIENCE_S, fill, let_walk, waiting, waiting_ids
+from benchmarks.backlog import CALLERS, fill, let_walk, waiting, waiting_ids
 from benchmarks.contender import MeasureFailed
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, all_answered
 from benchmarks.effort import Effort
@@ -25,14 +25,9 @@ from benchmarks.process_cpu import cpu_seconds
 from benchmarks.service import USERS, Service, ServiceDeployment, request
 from benchmarks.stamps import count, read
 from benchmarks.worker_round import LOOK_EVERY_S, NS, until_entered
-from server.ports import now_ms
-from server.queue.sweep import GRACE_MS, first_id
-from server.queue.task_queue import RedisTaskQueue
 from tests.redis_server import RedisServer
 
 CONCURRENCY = 10
-MARK_EVERY_S = 0.02
-WALKED_WITHIN_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +38,8 @@ class Rates:
     cpu_ms_per_get: float
     """Of the API process."""
     submits_per_s: float
-    walk_s: float
-    """From the worker's start until its sweep has walked over all that is live."""
-    walking_tasks_per_s: float
-    """What the worker does meanwhile; 0 where that was over before there was a rate …"""
     tasks_per_s: float
-    """… and afterwards."""
+    """Of the worker, from its start on: its sweep compares queue and store meanwhile."""
     left: int
     """So many still waited at the end."""
 
@@ -134,66 +125,28 @@ def _round(deployment: ServiceDeployment, effort: Effort) -> Rates:
     all_answered(api)
     if api.stop():
         raise MeasureFailed(f"the API did not stop in order:\n{api.log()}")
-    working = _work(deployment, effort.growth_worker_s)
+    tasks_per_s = _work(deployment, effort.growth_worker_s)
     return Rates(
         gets_per_s=gets_per_s,
         cpu_ms_per_get=1000 * cpu_s / requests,
         submits_per_s=submits_per_s,
-        walk_s=working.walk_s,
-        walking_tasks_per_s=working.walking_tasks_per_s,
-        tasks_per_s=working.tasks_per_s,
+        tasks_per_s=tasks_per_s,
         left=waiting(deployment.stack),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Working:
-    walk_s: float
-    walking_tasks_per_s: float
-    tasks_per_s: float
-
-
-def _work(deployment: ServiceDeployment, seconds: float) -> _Working:
-    """A worker from its start: while its sweep walks over all that is live, as at every start, and then for
-    so long, or until nothing waits."""
+def _work(deployment: ServiceDeployment, seconds: float) -> float:
+    """A worker from its start, for so long or until nothing waits: the tasks it enters per second."""
     let_walk(deployment.stack)
     in_line = waiting(deployment.stack)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        stamps, started_ms = Path(directory) / "stamps", now_ms()
-        began = time.monotonic()
+        stamps = Path(directory) / "stamps"
         with deployment.worker(CONCURRENCY, stamps) as pid:
             until_entered(stamps, CONCURRENCY, pid)
-            asyncio.run(_walked(deployment.stack.redis.url, started_ms))
-            walk_s, first = time.monotonic() - began, count(stamps)
             deadline = time.monotonic() + seconds
-            while (last := count(stamps)) < in_line and time.monotonic() < deadline:
+            while count(stamps) < in_line and time.monotonic() < deadline:
                 time.sleep(LOOK_EVERY_S)
         moments = read(stamps)
-    if last <= first:
-        raise MeasureFailed(f"no task was entered after the sweep's walk, of {in_line - first} that waited")
-    return _Working(
-        walk_s=walk_s,
-        walking_tasks_per_s=_rate(moments, CONCURRENCY, first),
-        tasks_per_s=_rate(moments, first, last),
-    )
-
-
-def _rate(moments: Sequence[int], first: int, last: int) -> float:
-    """Per second, from the entry of the `first` to that of the `last` of the tasks, counted from one."""
-    if last <= first:
-        return 0.0
-    return (last - first) / ((moments[last - 1] - moments[first - 1]) / NS)
-
-
-async def _walked(redis_url: str, since_ms: int) -> None:
-    """Wait for the end of a walk that was begun since then. Raises MeasureFailed."""
-    done = first_id(since_ms - GRACE_MS)  # at its end, the mark stands at the grace before its beginning
-    began = time.monotonic()
-    queue = await RedisTaskQueue.connect(redis_url, timeout_s=PATIENCE_S)
-    try:
-        while (marker := await queue.recovery.marker()) is None or marker.last_id < done:
-            if time.monotonic() > began + WALKED_WITHIN_S:
-                raise MeasureFailed(f"the sweep has not walked within {WALKED_WITHIN_S:g} s")
-            await asyncio.sleep(MARK_EVERY_S)
-    finally:
-        await queue.aclose()
+    if len(moments) <= CONCURRENCY:
+        raise MeasureFailed(f"no task was entered after the first {CONCURRENCY}, of {in_line} that waited")
+    return (len(moments) - CONCURRENCY) / ((moments[-1] - moments[CONCURRENCY - 1]) / NS)

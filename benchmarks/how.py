@@ -50,9 +50,8 @@ GROWTH = """Growth: tasks are brought in by the service's own store and queue, a
 Few and many in turn, each as many as the row says when its round begins. The API is measured without a
 worker: GetTask of tasks from anywhere in the backlog, sent by a Python client on both sides, for h2load can
 send but one; its own cost pulls the ratio towards 1, so the API's CPU stands beside it. GenerateImageAsync is
-of 20 callers in turn. Then a worker without the API: during its sweep's first walk over all that is live,
-which every start of a worker begins with, and afterwards, for seconds or until nothing waits. Over the few
-the walk is little else than the worker's own start: both rates over the many stand beside theirs after it."""
+of 20 callers in turn. Then a worker without the API, from its start, for seconds or until nothing waits: its
+sweep compares queue and store meanwhile, a page after the other."""
 
 
 def how(results: Results) -> list[str]:

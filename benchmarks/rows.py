@@ -140,22 +140,6 @@ def growth_rows(found: Growth) -> list[Row]:
             better=Better.LESS,
             target=None,
         ),
-        ratio_row(
-            "worker during its sweep's first walk over them",
-            "tasks/s",
-            [one.walking_tasks_per_s for one in large],
-            {f"{other}, after its walk": [one.tasks_per_s for one in small]},
-            better=Better.MORE,
-            target=None,
-        ),
-        ratio_row(
-            "the sweep's first walk over them, from the worker's start",
-            "s",
-            [one.walk_s for one in large],
-            {other: [one.walk_s for one in small]},
-            better=Better.LESS,
-            target=None,
-        ),
         bound_row("the least that waited, at a round's end", "tasks", [min(one.left for one in large)]),
         bound_row(
             f"Redis per queued task, {found.tasks:,} of {found.callers:,} callers",

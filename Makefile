@@ -125,7 +125,7 @@ most-tests: $(DEV) style collected
 
 .PHONY: test
 test: $(DEV) ## Install what is needed and check everything
-	@$(MAKE) --no-print-directory --jobs 2 type most-tests
+	@$(MAKE) --no-print-directory --jobs 3 type most-tests
 	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
 
 .PHONY: test-coverage

@@ -229,7 +229,7 @@ async def test_a_service_that_is_gone_is_unavailable(own_server: S3Server) -> No
 
 
 async def test_a_service_that_hangs_is_unavailable_in_time(own_server: S3Server) -> None:
-    store = await S3OutputStore.connect(own_server.url(), timeout_s=0.5)
+    store = await S3OutputStore.connect(own_server.url(), timeout_s=0.3)
     os.kill(own_server.pid, signal.SIGSTOP)
     loop = asyncio.get_running_loop()
     started = loop.time()

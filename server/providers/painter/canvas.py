@@ -56,25 +56,23 @@ class Canvas:
         The colour runs down to `foot` at their lowest point; `alpha` is their opacity, of which the share
         `fade` is lost on the way down.
         """
-        spans = [(min(y for _, y in path), max(y for _, y in path), path) for path in paths if path]
+        spans = [(*_extent(path), path) for path in paths if path]
         if not spans:
             return
-        top, bottom = min(span[0] for span in spans), max(span[1] for span in spans)
-        left = min(x for path in paths for x, _ in path)
-        right = max(x for path in paths for x, _ in path)
+        left, top = min(span[0] for span in spans), min(span[1] for span in spans)
+        right, bottom = max(span[2] for span in spans), max(span[3] for span in spans)
         box = self._clip(int(left) - 1, int(top) - 1, int(right) + 2, int(bottom) + 2)
         if box is None:
             return
         first, height = int(top), max(1, int(bottom) - int(top) + 1)
         column = None if foot is None else _column((colour, foot), height)
         fading = _fading(alpha, alpha * (1.0 - fade), height) if fade else None
-        strength = None if fade or alpha >= 1.0 else [round(level * alpha) for level in range(256)]
+        ink = 255 if fade else round(255 * min(1.0, alpha))
         for band in _bands(box):
-            mask = _mask(band, [path for low, high, path in spans if low <= band[3] and high >= band[1]])
+            shapes = [path for _, low, _, high, path in spans if low <= band[3] and high >= band[1]]
+            mask = _mask(band, shapes, ink=ink)
             if fading is not None:
                 mask = ImageChops.multiply(mask, _rows(fading, band, first))
-            elif strength is not None:
-                mask = mask.point(strength)
             paint = _plain(colour, band) if column is None else _rows(column, band, first)
             self.image.paste(paint, band, mask)
 
@@ -162,8 +160,13 @@ def soft_step(low: int, high: int, peak: int) -> list[int]:
     return table
 
 
-def _mask(box: Box, paths: Sequence[Path]) -> Image.Image:
-    """Coverage of the shapes in the box, 0-255, drawn several times too large and averaged."""
+def _extent(path: Path) -> Area:
+    across, down = zip(*path, strict=True)
+    return min(across), min(down), max(across), max(down)
+
+
+def _mask(box: Box, paths: Sequence[Path], *, ink: int = 255) -> Image.Image:
+    """Coverage of the shapes in the box, 0 to `ink`, drawn several times too large and averaged."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     pixels = width * height
@@ -172,7 +175,7 @@ def _mask(box: Box, paths: Sequence[Path]) -> Image.Image:
     pencil = ImageDraw.Draw(sheet)
     for path in paths:
         if len(path) > 2:
-            pencil.polygon([((x - left) * fine, (y - top) * fine) for x, y in path], fill=255)
+            pencil.polygon([((x - left) * fine, (y - top) * fine) for x, y in path], fill=ink)
     return sheet.reduce(fine)
 
 

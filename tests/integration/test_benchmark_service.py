@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 @pytest.mark.parametrize("picture", [False, True])
 def test_a_worker_round_ends_with_every_task_at_its_end(picture: bool) -> None:
     with RedisServer() as redis:
-        work = work_round(Service(picture=picture), redis, tasks=60, concurrency=10)
+        work = work_round(Service(picture=picture), redis, tasks=200, concurrency=10)
     assert work.tasks_per_s > 0
     assert work.cpu_ms_per_task > 0
     assert work.redis_cpu_ms_per_task >= 0

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +115,6 @@ class FilesystemOutputStore:
         self._timeout_s = timeout_s
         # Threads of its own: a disk that hangs must not stop everything else that runs off the loop.
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="outputs")
-        self._making_directory = threading.Lock()
         self._closed = False
 
     @classmethod
@@ -165,10 +163,16 @@ class FilesystemOutputStore:
     def _write(self, key: str, data: bytes, mime_type: str) -> None:
         path = self._root / (key if os.path.splitext(key)[1] else f"{key}@{_EXTENSIONS[mime_type]}")
         if self._find(key) is None:
-            self._make_directory(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._write_whole(path, data)
-        # Also when another put was first: it may not have come this far yet.
-        _flush_directory(path.parent)
+        # A flushed file in a lost directory is lost; also when another put was first, which may not have come
+        # this far yet. With the first of these the file system's journal takes along all that was made above:
+        # the others cost next to nothing now, and would cost a write each if they were flushed when made.
+        directory = path.parent
+        while directory != self._root:
+            _flush_directory(directory)
+            directory = directory.parent
+        _flush_directory(self._root)
 
     def _write_whole(self, path: Path, data: bytes) -> None:
         temporary = self._root / _INCOMING / secrets.token_hex(16)
@@ -182,14 +186,6 @@ class FilesystemOutputStore:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _make_directory(self, directory: Path) -> None:
-        """Make it and what it stands in, each durable: a flushed file in a lost directory is lost."""
-        with self._making_directory:
-            missing = [d for d in (directory, *directory.parents) if not d.is_dir()]
-            for new in reversed(missing):
-                new.mkdir(exist_ok=True)
-                _flush_directory(new.parent)
 
     def _read(self, key: str) -> StoredObject | None:
         path = self._find(key)

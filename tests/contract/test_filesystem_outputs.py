@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import sys
+import threading
 import time
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -54,6 +55,41 @@ async def test_the_kill_of_a_writer_leaves_whole_files_only(tmp_path: Path) -> N
         assert found is not None
         assert key == reference_key(hashlib.sha256(found.data).hexdigest()), "complete or not there at all"
     await store.aclose()
+
+
+@pytest.mark.parametrize("there_before", ["nothing", "its directory", "its file"])
+async def test_what_is_put_is_on_the_disk_with_every_directory_it_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_before: str
+) -> None:
+    """A power cut is not to be had in a test; what the system is asked to flush, and in which order, is."""
+    store = await FilesystemOutputStore.open(tmp_path)
+    key, beside = (output_key("01TASK", 1, index, "png") for index in (0, 1))
+    if there_before != "nothing":
+        await store.put(beside if there_before == "its directory" else key, b"image", mime_type="image/png")
+    seen: list[tuple[str, str]] = []
+    fsync, link = os.fsync, os.link
+
+    def noted_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        seen.append(("flushed", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def noted_link(source: Path, target: Path) -> None:
+        seen.append(("named", str(source)))
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "link", noted_link)
+    await store.put(key, b"image", mime_type="image/png")
+    await store.aclose()
+
+    parents = (tmp_path / "01TASK" / "1", tmp_path / "01TASK", tmp_path)
+    up_to_the_root = [("flushed", str(directory)) for directory in parents]
+    assert seen[-3:] == up_to_the_root, "after the name is there"
+    if there_before == "its file":
+        assert len(seen) == 3
+    else:
+        (_, flushed), (_, named) = seen[:-3]
+        assert flushed == named, "whole before it has its name"
 
 
 async def test_of_processes_that_write_one_key_at_once_the_first_stays(tmp_path: Path) -> None:
@@ -117,11 +153,22 @@ async def test_a_directory_that_went_away_is_unavailable_and_comes_back(tmp_path
     await store.aclose()
 
 
-async def test_a_disk_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+async def test_a_disk_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = await FilesystemOutputStore.open(tmp_path, timeout_s=0.1)
-    with store._making_directory:  # stands for the disk: who makes a directory waits here
+    answers, flush = threading.Event(), os.fsync
+
+    def flush_late(descriptor: int) -> None:
+        answers.wait()
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush_late)
+    try:
         with pytest.raises(StoreUnavailable):
             await store.put("a/b.png", b"x", mime_type="image/png")
         assert await store.get("c/d.png") is None, "one stuck call does not stop the others"
+    finally:
+        answers.set()
     await store.put("c/d.png", b"x", mime_type="image/png")
     await store.aclose()

@@ -19,10 +19,10 @@ over the tasks entered meanwhile. Peers' tasks only note their moment. Ours are 
 once, after the claim and the attempt's row, and end in store and queue: that is the line that is compared.
 What a kept picture costs in addition is the line beside it."""
 
-PICK_UP = f"""Pick-up: one task at a time, to its entry. The bounds are on the time from before its submit,
-our gRPC call that writes the store first. Beside peers it is that from the submit's return; below zero: a
-worker was there before it had returned. The p99 is that of all rounds' samples together; with fewer than
-{FEWEST_FOR_P99}, as of who polls slowly, there is none."""
+PICK_UP = f"""Pick-up: one task at a time, to its entry, from the submit's return; below zero: a worker was
+there before it had returned. Ours is a gRPC call that writes the store first, a peer's one command of Redis:
+the time from before the submit stands beside. The p99 is that of all rounds' samples together; with fewer
+than {FEWEST_FOR_P99}, as of who polls slowly, there is none."""
 
 REDIS = """Redis runs on the same machine, without persistence, and is reached over its Unix socket; queues
 that are compared use the same one, emptied before each round."""

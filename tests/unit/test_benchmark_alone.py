@@ -130,7 +130,9 @@ def test_a_short_soak_is_compared_as_far_as_it_goes() -> None:
 def test_a_p99_of_few_samples_has_no_verdict() -> None:
     found = Results(pick_ups={OURS: [pick_ups_of(1.5, 300.0)]})
     assert {row.what: row.verdict for row in rows_of(found)} == {
-        "pick-up from before the submit, p50": "met",
+        "pick-up from the submit's return, p50": "met",
+        "pick-up from the submit's return, p99 of 80": "",
+        "pick-up from before the submit, p50": "",
         "pick-up from before the submit, p99 of 80": "",
     }
 

@@ -41,6 +41,8 @@ MAX_KEY_CHARS = 200
 TIMEOUT_S = 10.0
 """An image is a few megabytes: a disk that takes longer is away."""
 STALE_TEMPORARY_S = 3600.0
+THREADS = 16
+"""So many reads and writes at once: flushes that come together are one write of the file system's journal."""
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -114,7 +116,7 @@ class FilesystemOutputStore:
         self._root = root
         self._timeout_s = timeout_s
         # Threads of its own: a disk that hangs must not stop everything else that runs off the loop.
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="outputs")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
         self._closed = False
 
     @classmethod

@@ -39,7 +39,8 @@ same cores, so on two of them the ratio cannot reach 2: what each kept busy is t
 they are what is shared out; the Python client has but one, so without h2load there is no verdict."""
 
 START = """Start: from the start of the process to the answer of a GetTask over a new connection, then some
-seconds without a call until its memory is read. A first start, not counted, warms the disk."""
+seconds without a call until its memory is read, and that of the other parts likewise. A first start, not
+counted, warms the disk."""
 
 WAITS = """Open calls: GenerateImage, and no worker. They are opened once; a round is a window of seconds
 that holds a poll of the store. Lag is that of moments due every 10 ms on the process's own event loop, each

@@ -75,8 +75,8 @@ def sync_rows(found: SyncCalls) -> list[Row]:
 
 
 def start_rows(starts: Sequence[StartUp]) -> list[Row]:
-    """The api process alone."""
-    return [
+    """The api process alone, and what every part needs before it has anything to do."""
+    rows = [
         bound_row(
             "api, SQLite store, start to first answer",
             "s",
@@ -86,6 +86,10 @@ def start_rows(starts: Sequence[StartUp]) -> list[Row]:
         bound_row(
             "api, SQLite store, idle", "MiB resident", [one.idle_mib for one in starts], most=targets.IDLE_MIB
         ),
+    ]
+    return rows + [
+        bound_row(f"{name}, idle", "MiB resident", [one.others_mib[name] for one in starts])
+        for name in starts[0].others_mib
     ]
 
 

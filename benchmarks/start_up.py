@@ -1,10 +1,10 @@
-"""Start: from the start of an api process to its first answer, and what it holds in memory when idle."""
+"""Start: from that of an api process to its first answer, and what each part holds in memory when idle."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from task.v1 import task_service_pb2
@@ -12,8 +12,9 @@ from task.v1 import task_service_pb2
 from benchmarks.effort import Effort
 from benchmarks.memory import resident_mib
 from benchmarks.service import Service, request
+from tests.distributed.several import PROCESSES, children_of, start_several
 from tests.redis_server import RedisServer
-from tests.stack import ServiceProcess, calling
+from tests.stack import ServiceProcess, Stack, calling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class StartUp:
     """Until a GetTask was answered, with the connection made for it."""
     idle_mib: float
     """Resident, after seconds without a call."""
+    others_mib: Mapping[str, float]
+    """The same of the other parts, by name."""
 
 
 def measure(redis: RedisServer, effort: Effort, keep: Callable[[StartUp], None]) -> None:
@@ -39,10 +42,25 @@ def measure(redis: RedisServer, effort: Effort, keep: Callable[[StartUp], None])
             asyncio.run(_read(api, task_id))
             first_answer_s = time.monotonic() - began
             time.sleep(effort.idle_s)
-            start = StartUp(first_answer_s=first_answer_s, idle_mib=resident_mib(api.pid))
-            keep(start)
-            print(f"api, start: {start.first_answer_s:.2f} s, {start.idle_mib:.0f} MiB idle", flush=True)
+            idle_mib = resident_mib(api.pid)
             api.kill()
+            others_mib = _others(deployment.stack, effort.idle_s) | {"Redis": resident_mib(redis.pid)}
+            keep(StartUp(first_answer_s=first_answer_s, idle_mib=idle_mib, others_mib=others_mib))
+            print(f"api, start: {first_answer_s:.2f} s, {idle_mib:.0f} MiB idle", flush=True)
+
+
+def _others(stack: Stack, idle_s: float) -> dict[str, float]:
+    worker, supervisor = stack.start("worker", fresh=True), start_several(stack)
+    time.sleep(idle_s)
+    several = [resident_mib(pid) for pid in children_of(supervisor.pid)]
+    found = {
+        "worker": resident_mib(worker.pid),
+        f"api with `--processes {PROCESSES}`, its supervisor": resident_mib(supervisor.pid),
+        f"api with `--processes {PROCESSES}`, each process": max(several),
+    }
+    worker.kill()
+    supervisor.kill()
+    return found
 
 
 async def _submitted(api: ServiceProcess) -> str:

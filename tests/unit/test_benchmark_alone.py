@@ -47,7 +47,7 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
             spread=[latencies_of(1009.0, 1051.0)] * 5,
             at_once=[latencies_of(1200.0, 1300.0)] * 5,
         ),
-        starts=[StartUp(first_answer_s=0.9, idle_mib=91.0)] * 5,
+        starts=[StartUp(first_answer_s=0.9, idle_mib=91.0, others_mib={"worker": 70.0})] * 5,
         waits=OpenWaits(waits=10_000, windows=[window, replace(window, peak_mib=401.0, failed=1)]),
         growth=Growth(
             few=1_000,
@@ -75,6 +75,7 @@ def test_what_is_measured_without_peers_has_its_rows_and_its_explanation() -> No
         "GenerateImage, provider takes 1 s, 200 callers, calls all in one moment, p99 of 400": "MISSED",
         "api, SQLite store, start to first answer": "met",
         "api, SQLite store, idle": "MISSED",
+        "worker, idle": "",
         "10,000 sync calls open, most memory since the start": "MISSED",
         "10,000 sync calls open, memory": "",
         "10,000 sync calls open, loop lag p99": "MISSED",

@@ -83,12 +83,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if role == "demo":
         from server.demo import run_demo
 
+        _end_imports()
         return run_demo()
     settings = load()
     begin_logs(settings, role, process=arguments.one_of_several)
     if role == "all":
         from server.embedded import run_all
 
+        _end_imports()
         return run_all(settings, ready_fd=ready_fd)
     if role.startswith("queue-"):
         from server.queue_commands import run_queue_command
@@ -96,7 +98,9 @@ def _run(arguments: argparse.Namespace) -> int:
         require(settings, "redis_url")
         return asyncio.run(run_queue_command(role, settings.redis_url))
     require(settings, "store_url", "redis_url")
-    return asyncio.run(serve(_work_of(arguments), settings, ready_fd))
+    run = _work_of(arguments)
+    _end_imports()
+    return asyncio.run(serve(run, settings, ready_fd))
 
 
 def _work_of(arguments: argparse.Namespace) -> Run:
@@ -144,7 +148,7 @@ async def serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
             # Who asked may be stopping, and not read it any more.
             with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as file:
                 file.write(json.dumps(ports) + "\n")
-        _make_full_collections_rare()
+        gc.freeze()  # as after the imports
 
     try:
         await run(settings, stop, on_ready)
@@ -161,12 +165,12 @@ async def serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
     return 0
 
 
-def _make_full_collections_rare() -> None:
+def _end_imports() -> None:
     """Spare the loop the garbage collector's full passes, which take as long as all that lives is large.
 
     With ten thousand waiting calls one takes half a second, and by default there are several a minute. What
-    the start has made lives as long as the process: it is not looked at again. Else a full pass comes when
-    a million containers more were made than dropped.
+    is there now lives as long as the process: it is not looked at again. Else a full pass comes when a
+    million containers more were made than dropped.
     """
     gc.freeze()
     gc.set_threshold(5_000, 10, 20)

@@ -31,14 +31,16 @@ class Marker(Struct, frozen=True, kw_only=True):
     """Whether a walk has come to the end since the rebuild was begun: nothing is in a hurry any more."""
 
     @classmethod
-    def decode(cls, value: str) -> Marker:
-        """Take apart what `encode` made; a string of another form gives a marker that fits no Redis."""
+    def decode(cls, value: str) -> Marker | None:
+        """Take apart what `encode` made; None for a string of another form, or none at all."""
         run_id, nonce, last_id, complete = (value.split(":") + [""] * 4)[:4]
-        return cls(run_id=run_id, nonce=nonce, last_id=last_id, complete=complete == _COMPLETE)
+        marker = cls(run_id=run_id, nonce=nonce, last_id=last_id, complete=complete == _COMPLETE)
+        return marker if marker.encode() == value else None
 
     def encode(self) -> str:
-        """The string kept in `swept`."""
-        return f"{self.run_id}:{self.nonce}:{self.last_id}:{_COMPLETE if self.complete else ''}"
+        """The string kept in `swept`. An incomplete one is as earlier builds write and read theirs."""
+        value = f"{self.run_id}:{self.nonce}:{self.last_id}"
+        return f"{value}:{_COMPLETE}" if self.complete else value
 
     def advanced_to(self, task_id: str, *, at_end: bool) -> Marker:
         """The marker at this id, or where it is when that is further, after a page that may be the last."""
@@ -48,10 +50,16 @@ class Marker(Struct, frozen=True, kw_only=True):
 class SweepState(Struct, frozen=True, kw_only=True):
     """What who walks the store goes by."""
 
-    marker: Marker | None
-    """None after a flush or an empty start."""
+    swept: str
+    """The marker as it is kept; empty after a flush or an empty start."""
     run_id: str
     """The identity of the Redis process that answers at present."""
+
+    @property
+    def marker(self) -> Marker | None:
+        """The marker, if it was written to this Redis and can be read."""
+        marker = Marker.decode(self.swept)
+        return marker if marker is not None and marker.run_id == self.run_id else None
 
 
 class Recovery:
@@ -75,24 +83,19 @@ class Recovery:
             return await self._scripts.resolve_expired(lease_ms=lease_ms, verdicts=verdicts)
 
     async def hold_sweep(self, holder: str, *, ttl_ms: int) -> SweepState | None:
-        """Make this holder the one to walk the store, for `ttl_ms`; None while it is another one."""
+        """Make this holder the one to walk the store, for `ttl_ms`; None while it is another one.
+
+        It spares work and decides nothing: it may lapse in mid-walk, and two then do the same twice. What
+        makes that right is the marker, which each step replaces only as it was read.
+        """
         with translated():
             found = await self._scripts.hold_sweep(holder=holder, ttl_ms=ttl_ms)
-        if found is None:
-            return None
-        marker, run_id = found
-        return SweepState(marker=Marker.decode(marker) if marker else None, run_id=run_id)
+        return None if found is None else SweepState(swept=found[0], run_id=found[1])
 
-    async def marker(self) -> Marker | None:
-        """The marker as it stands, for who only looks on; None after a flush or an empty start."""
+    async def replace_marker(self, old: str, new: Marker) -> bool:
+        """Write the new marker if what is kept is still `old` (empty: missing)."""
         with translated():
-            value = await self._client.get(self._keys.named("swept"))
-        return None if value is None else Marker.decode(str(value))
-
-    async def replace_marker(self, old: Marker | None, new: Marker) -> bool:
-        """Write the new marker if the old one is still there."""
-        with translated():
-            return await self._scripts.mark(old=old.encode() if old else "", new=new.encode())
+            return await self._scripts.mark(old=old, new=new.encode())
 
     async def add_page(
         self,

@@ -18,7 +18,7 @@ from ulid import ULID
 from server.domain.task import LiveTask, Task, TaskState
 from server.ports import WorkerRow, now_ms
 from server.queue.keys import TOKEN_LENGTH, line_of
-from server.queue.recovery import Marker
+from server.queue.recovery import Marker, SweepState
 from server.queue.scripts import Over, Owned, Ready
 from server.queue.task_queue import RedisTaskQueue
 
@@ -117,10 +117,11 @@ class Sweep:
             self._position = None
             return SweepReport(expired=expired, more=more)
         marker = held.marker
-        if marker is None or marker.run_id != held.run_id:
-            return await self._begin_rebuild(marker, held.run_id, expired=expired)
+        if marker is None:
+            return await self._begin_rebuild(held, expired=expired)
         if marker.nonce != self._nonce:
-            self._nonce, self._position, self._rebuilding = marker.nonce, None, not marker.complete
+            self._adopt(marker)
+        self._rebuilding = self._rebuilding and not marker.complete
         if self._position is None:
             if not self._rebuilding and self._clock() < self._next_walk_ms:
                 return SweepReport(expired=expired, more=more)
@@ -148,14 +149,19 @@ class Sweep:
 
     # --- S2 and S3 ----------------------------------------------------------------------------------
 
-    async def _begin_rebuild(self, marker: Marker | None, run_id: str, *, expired: int) -> SweepReport:
+    def _adopt(self, marker: Marker) -> None:
+        """Go on from a marker that is new here. Where nothing is in a hurry, the last minutes come first and
+        the comparison of everything after them: it takes its time."""
+        self._nonce, self._position, self._rebuilding = marker.nonce, None, not marker.complete
+        if marker.complete:
+            self._next_compare_ms = max(self._next_compare_ms, self._clock() + self._walk_interval_ms)
+
+    async def _begin_rebuild(self, held: SweepState, *, expired: int) -> SweepReport:
         """The start marker comes first: a flush after it takes it along, and the rebuild begins again."""
-        start = Marker(run_id=run_id, nonce=secrets.token_hex(4), last_id="")
-        begun = await self._queue.replace_marker(marker, start)
+        start = Marker(run_id=held.run_id, nonce=secrets.token_hex(4), last_id="")
+        begun = await self._queue.replace_marker(held.swept, start)
         if begun:
-            _log.warning(
-                "rebuilding the queue from the store: %s", "empty" if marker is None else "other Redis"
-            )
+            _log.warning("rebuilding the queue from the store: %s", "other Redis" if held.swept else "empty")
         return SweepReport(expired=expired, rebuilding=begun, more=True)
 
     async def _start_walk(self, marker: Marker) -> bool:

@@ -20,7 +20,7 @@ from server.store.outputs import FilesystemOutputStore
 _MONGO = ("mongodb", "mongodb+srv")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)  # no struct: those show every field
 class S3Keys:
     """Credentials for s3 URLs; empty: looked for where programs for AWS do."""
 

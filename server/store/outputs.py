@@ -156,7 +156,10 @@ class FilesystemOutputStore:
 
     def _prepare(self) -> None:
         incoming = self._root / _INCOMING
+        made = [directory for directory in (incoming, *incoming.parents) if not directory.is_dir()]
         incoming.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            _flush_directory(directory.parent)
         for left in incoming.iterdir():
             # Another process may be writing right now: only what is surely nobody's goes.
             if time.time() - left.stat().st_mtime > STALE_TEMPORARY_S:

@@ -58,7 +58,7 @@ SELECT_WORKERS = "SELECT id, beat, lost, slots, lease_ms FROM workers ORDER BY i
 
 
 def to_json(value: object) -> str:
-    """The value as SQLite's functions take it."""
+    """The value as SQLite's functions take it. Numbers are finite: an infinite one would become null."""
     return _encode(value).decode()
 
 

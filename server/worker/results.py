@@ -48,5 +48,5 @@ def _read(note: bytes) -> StoredImage | None:
     """What a note says, whatever a newer version of this program adds to it; None: it is no note of ours."""
     try:
         return msgspec.json.decode(note, type=StoredImage)
-    except msgspec.MsgspecError:  # bytes, fields, or not even an object
+    except ValueError:  # bytes, fields, or not even an object
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.queue.sweep import Sweep
 from server.queue.task_queue import RedisTaskQueue
 from tests.integration.queue.board import Board
 from tests.integration.queue.world import World
@@ -81,6 +82,38 @@ async def test_flushed_before_any_command_of_a_story(
         at += 1
         await board.client.flushall()
     assert at > 30
+
+
+@pytest.mark.parametrize("flushed", [True, False], ids=["flushed", "another takes over"])
+async def test_a_rebuild_is_struck_before_any_command_and_gone_on_with_by_another(
+    redis_url: str, redis_prefix: str, board: Board, flushed: bool
+) -> None:
+    at, commands = 0, 1
+    while at < commands:
+        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
+            world = World(queue, board)
+            for n in range(9):
+                await world.submit(f"t{n}", enqueue=False)
+            first, second = world.sweep, world.another_sweep()
+
+            async def strike(second: Sweep = second) -> None:
+                if flushed:
+                    await board.client.flushall()
+                else:
+                    await board.client.delete(board.key("sweeper"))
+                await second.step()
+                await second.step()
+
+            strikes = Strikes(queue._client, at, strike)
+            while (await first.step()).more:
+                pass
+            commands = strikes.commands
+            await board.client.delete(board.key("sweeper"))
+            world.sweep = second
+            await world.settle()
+        at += 1
+        await board.client.flushall()
+    assert at > 8
 
 
 async def test_others_work_on_while_a_damaged_queue_is_dropped(

@@ -69,8 +69,8 @@ async def run(sweep: Sweep) -> list[SweepReport]:
     return reports
 
 
-async def marker(queue: RedisTaskQueue) -> Marker:
-    found = await queue.recovery.marker()
+async def marker(board: Board) -> Marker:
+    found = Marker.decode(str(await board.client.get(board.key("swept"))))
     assert found is not None
     return found
 
@@ -199,17 +199,15 @@ async def test_an_empty_redis_is_filled_from_the_store(
     assert await board.client.llen(board.key("wake")) == 1
 
 
-async def test_a_second_sweep_finds_nothing_to_do(
-    sweep: Sweep, queue: RedisTaskQueue, store: MemoryStore
-) -> None:
+async def test_a_second_sweep_finds_nothing_to_do(sweep: Sweep, board: Board, store: MemoryStore) -> None:
     for n in range(10):
         store.add(f"t{n}")
     await run(sweep)
-    before = await marker(queue)
+    before = await marker(board)
 
     assert await run(sweep) == [SweepReport()]
 
-    assert (await marker(queue)).nonce == before.nonce
+    assert (await marker(board)).nonce == before.nonce
 
 
 @pytest.mark.parametrize("strike", range(6))
@@ -236,7 +234,7 @@ async def test_a_flush_between_reading_the_store_and_acting_begins_the_rebuild_a
 
 
 async def test_the_marker_follows_up_to_the_grace(
-    sweep: Sweep, queue: RedisTaskQueue, store: MemoryStore, clock: Clock
+    sweep: Sweep, board: Board, store: MemoryStore, clock: Clock
 ) -> None:
     start = now_ms()
     ids = [str(ULID.from_timestamp((start - age) / 1000)) for age in (3 * GRACE_MS, 2 * GRACE_MS, 1000)]
@@ -245,17 +243,17 @@ async def test_the_marker_follows_up_to_the_grace(
 
     await run(sweep)
 
-    reached = await marker(queue)
+    reached = await marker(board)
     assert first_id(start - GRACE_MS) <= reached.last_id <= first_id(now_ms() - GRACE_MS)
     assert ids[1] < reached.last_id < ids[2]
 
     clock.ahead_ms = GRACE_MS
     await run(sweep)
-    assert (await marker(queue)).last_id > ids[2]
+    assert (await marker(board)).last_id > ids[2]
 
 
 async def test_the_grace_counts_from_the_start_of_a_walk(
-    queue: RedisTaskQueue, store: MemoryStore, clock: Clock
+    queue: RedisTaskQueue, board: Board, store: MemoryStore, clock: Clock
 ) -> None:
     """A task that is inserted behind the pages that were read must not be passed by the marker."""
     sweep = Sweep(queue, store, lease_ms=LEASE_MS, clock=clock, walk_interval_ms=0, page=1, pages_per_step=1)
@@ -270,7 +268,7 @@ async def test_the_grace_counts_from_the_start_of_a_walk(
 
     assert not (await sweep.step()).more
 
-    assert (await marker(queue)).last_id < late
+    assert (await marker(board)).last_id < late
     assert sum([(await sweep.step()).added for _ in range(4)]) == 1
 
 
@@ -308,29 +306,38 @@ async def test_a_rebuild_is_gone_on_with_where_another_process_left_it(
     await begun.step()
     await begun.step()
     await board.client.delete(board.key("sweeper"))
-    assert not (await marker(queue)).complete
+    assert not (await marker(board)).complete
     store.afters.clear()
 
     reports = await run(sweep)
 
     assert store.afters[0] == ids[2]
     assert [report.more for report in reports] == [True, False], "it does not wait"
-    assert (await marker(queue)).complete
+    assert (await marker(board)).complete
     assert await board.read() == State(lines={ANN: ids})
 
 
 async def test_a_process_that_finds_the_queue_whole_is_not_in_a_hurry(
-    sweep: Sweep, queue: RedisTaskQueue, board: Board, store: MemoryStore
+    queue: RedisTaskQueue, board: Board, store: MemoryStore, clock: Clock
 ) -> None:
     """Else each worker that starts would look at all that is queued before it does anything else."""
     for n in range(10):
         store.add(f"t{n}")
     await run(Sweep(queue, store, lease_ms=LEASE_MS))
     await board.client.delete(board.key("sweeper"))
+    left_at = (await marker(board)).last_id
     store.afters.clear()
 
+    sweep = Sweep(queue, store, lease_ms=LEASE_MS, clock=clock, page=3, pages_per_step=2)
     assert await sweep.step() == SweepReport()
-    assert store.afters == ["", "t2"], "a bounded step of the comparison"
+    assert store.afters == [left_at, "t2"], "a bounded step over the last minutes"
+
+    while store.afters[-1] != "t8":
+        await sweep.step()
+    store.afters.clear()
+    clock.ahead_ms = WALK_INTERVAL_MS
+    assert await sweep.step() == SweepReport()
+    assert store.afters == ["", "t2"], "and then one of the comparison"
 
 
 async def test_another_redis_is_compared_from_the_start(
@@ -340,7 +347,7 @@ async def test_another_redis_is_compared_from_the_start(
     store.add("t1")
     store.add("t2")
     await run(sweep)
-    old = await marker(queue)
+    old = await marker(board)
     await board.client.hdel(board.key("jobs"), "t2")
     await board.client.rpop(board.key("q:" + ANN))
     stale = Marker(run_id="f" * 40, nonce=old.nonce, last_id=old.last_id)
@@ -351,6 +358,31 @@ async def test_another_redis_is_compared_from_the_start(
     assert reports[0].rebuilding
     assert sum(report.added for report in reports) == 1
     assert await board.read() == State(lines={ANN: ["t1", "t2"]})
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["this Redis", "another one"])
+@pytest.mark.parametrize(
+    "form", ["{run_id}:abc:{last_id}", "{run_id}:abc:", "{run_id}:abc:{last_id}:done:of 2031"]
+)
+async def test_a_marker_of_another_version_is_gone_on_with_or_replaced(
+    sweep: Sweep, board: Board, store: MemoryStore, here: bool, form: str
+) -> None:
+    """Old and new workers run side by side while a deployment is replaced."""
+    store.add("t1")
+    await run(sweep)
+    now = await marker(board)
+    run_id = now.run_id if here else "f" * 40
+    await board.client.set(board.key("swept"), form.format(run_id=run_id, last_id=now.last_id))
+    store.add("t2")
+
+    assert sum(report.added for report in await run(sweep)) == 1
+    assert (await marker(board)).complete
+    assert await board.read() == State(lines={ANN: ["t1", "t2"]})
+
+
+def test_an_incomplete_marker_is_one_of_earlier_builds() -> None:
+    """They read it in mid-rebuild, and go on with it."""
+    assert Marker(run_id="run", nonce="abc", last_id="01A").encode() == "run:abc:01A"
 
 
 @pytest.fixture

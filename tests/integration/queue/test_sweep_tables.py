@@ -126,6 +126,31 @@ async def test_a_lease_without_a_task_is_dropped(board: Board, scripts: Scripts)
     assert await board.read() == EMPTY
 
 
+@pytest.mark.parametrize("held_by", ["", "me", "other"])
+@pytest.mark.parametrize("swept", ["", "run:a:last"])
+async def test_one_holds_the_walk_and_is_told_what_it_goes_by(
+    board: Board, scripts: Scripts, held_by: str, swept: str
+) -> None:
+    if held_by:
+        await board.client.set(board.key("sweeper"), held_by, px=HOUR_MS)
+    if swept:
+        await board.client.set(board.key("swept"), swept)
+    run_id = (await board.client.info("server"))["run_id"]
+
+    found = await scripts.hold_sweep(holder="me", ttl_ms=LEASE_MS)
+
+    left_ms = await board.client.pttl(board.key("sweeper"))
+    if held_by == "other":
+        assert found is None
+        assert await board.client.get(board.key("sweeper")) == "other"
+        assert left_ms > LEASE_MS
+    else:
+        assert found == (swept, run_id)
+        assert await board.client.get(board.key("sweeper")) == "me"
+        assert 0 < left_ms <= LEASE_MS
+    assert (await board.client.get(board.key("swept")) or "") == swept
+
+
 async def test_the_marker_is_replaced_only_by_who_read_it(board: Board, scripts: Scripts) -> None:
     assert await scripts.mark(old="", new="run:a:")
     assert not await scripts.mark(old="", new="run:b:")

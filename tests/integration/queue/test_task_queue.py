@@ -242,7 +242,7 @@ async def test_a_redis_that_died_is_unavailable_and_comes_back(
         own_queue.wait_for_work(timeout_s=1),
         own_queue.stats(),
         own_queue.check(),
-        own_queue.recovery.marker(),
+        own_queue.recovery.hold_sweep("holder", ttl_ms=LEASE_MS),
     ):
         with pytest.raises(QueueUnavailable):
             await operation

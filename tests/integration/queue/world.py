@@ -41,14 +41,7 @@ class World:
         self.queue = queue
         self.board = board
         self.store = MemoryStore()
-        self.sweep = Sweep(
-            queue,
-            self.store,
-            lease_ms=LEASE_MS,
-            walk_interval_ms=0,
-            page=PAGE,
-            pages_per_step=PAGES_PER_STEP,
-        )
+        self.sweep = self.another_sweep()
         self.running: dict[str, dict[str, Held]] = {}
         """Worker → the tasks that it believes to hold."""
         self.claimed: dict[str, list[Claimed]] = {}
@@ -56,6 +49,17 @@ class World:
         self.completed: Counter[str] = Counter()
         self.caller_cap = caller_cap
         """Most tasks one caller may have leased when workers claim; 0 = any number."""
+
+    def another_sweep(self) -> Sweep:
+        """That of one more process."""
+        return Sweep(
+            self.queue,
+            self.store,
+            lease_ms=LEASE_MS,
+            walk_interval_ms=0,
+            page=PAGE,
+            pages_per_step=PAGES_PER_STEP,
+        )
 
     def start_worker(self) -> str:
         """A worker with its row in the store; its id."""

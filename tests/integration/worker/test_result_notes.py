@@ -55,7 +55,9 @@ async def test_a_note_that_does_not_fit_counts_as_none(bench: Bench, changes: di
     await ends_without_the_note(bench)
 
 
-@pytest.mark.parametrize("note", [b"", b'{"index": 0, ', b"\xff\xfe", b"[]", b"7"])
+@pytest.mark.parametrize(
+    "note", [b"", b'{"index": 0, ', b"\xff\xfe", b'{"index": 0, "key": "\xff"}', b"[]", b"7"]
+)
 async def test_a_note_that_cannot_be_read_counts_as_none(bench: Bench, note: bytes) -> None:
     accepted, _ = await lost_with_an_image(bench)
     await put_note(bench, accepted, note)

@@ -78,7 +78,7 @@ SCRIPT_KEYS = (
         name="swept",
         type="STRING",
         writer="the sweep",
-        meaning="<run_id>:<nonce>:<last id>:<complete>: how far this Redis holds what the store holds",
+        meaning="<run_id>:<nonce>:<last id>[:complete]: how far this Redis holds what the store holds",
         stays=True,
     ),
     KeyKind(name="ring:c", type="LIST", writer="as jobs", meaning="pools with ready CRITICAL work"),

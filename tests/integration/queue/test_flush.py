@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from server.queue.sweep import Sweep
 from server.queue.task_queue import RedisTaskQueue
 from tests.integration.queue.board import Board
 from tests.integration.queue.world import World
@@ -42,10 +41,15 @@ class Strikes:
 
     def __init__(self, client: Any, at: int | None, strike: Callable[[], Awaitable[object]]) -> None:
         self.commands = 0
+        self._client = client
         self._execute = client.execute_command
         self._at = at
         self._strike = strike
         client.execute_command = self.execute_command
+
+    def end(self) -> None:
+        """What comes now is not counted, and nothing happens before it."""
+        self._client.execute_command = self._execute
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         if self.commands == self._at:
@@ -67,81 +71,95 @@ async def test_no_strike(queue: RedisTaskQueue, board: Board, caller_cap: int) -
     await world.settle()
 
 
+Play = Callable[[RedisTaskQueue, int], Awaitable[Strikes]]
+"""Plays over the queue and lets something happen before the command of this number."""
+
+
+@pytest.fixture
+def struck_everywhere(redis_url: str, redis_prefix: str, board: Board) -> Callable[[Play], Awaitable[int]]:
+    """Plays again and again, struck before the first command, the second, and so on; how often that was."""
+
+    async def struck(play: Play) -> int:
+        at, commands = 0, 1
+        while at < commands:
+            async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
+                commands = (await play(queue, at)).commands
+            at += 1
+            await board.client.flushall()
+        return at
+
+    return struck
+
+
 @pytest.mark.long
-async def test_flushed_before_any_command_of_a_story(
-    redis_url: str, redis_prefix: str, board: Board, caller_cap: int
+async def test_flushed_before_any_command(
+    struck_everywhere: Callable[[Play], Awaitable[int]], board: Board, caller_cap: int
 ) -> None:
-    at, commands = 0, 1
-    while at < commands:
-        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
-            world = World(queue, board, caller_cap=caller_cap)
-            strikes = Strikes(queue._client, at, board.client.flushall)
-            await story(world)
-            commands = strikes.commands
-            await world.settle()
-        at += 1
-        await board.client.flushall()
-    assert at > 30
+    async def play(queue: RedisTaskQueue, at: int) -> Strikes:
+        world = World(queue, board, caller_cap=caller_cap)
+        strikes = Strikes(queue._client, at, board.client.flushall)
+        await story(world)
+        await world.settle()
+        return strikes
+
+    assert await struck_everywhere(play) > 40
 
 
 @pytest.mark.parametrize("flushed", [True, False], ids=["flushed", "another takes over"])
 async def test_a_rebuild_is_struck_before_any_command_and_gone_on_with_by_another(
-    redis_url: str, redis_prefix: str, board: Board, flushed: bool
+    struck_everywhere: Callable[[Play], Awaitable[int]], board: Board, flushed: bool
 ) -> None:
-    at, commands = 0, 1
-    while at < commands:
-        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
-            world = World(queue, board)
-            for n in range(9):
-                await world.submit(f"t{n}", enqueue=False)
-            first, second = world.sweep, world.another_sweep()
+    async def play(queue: RedisTaskQueue, at: int) -> Strikes:
+        world = World(queue, board)
+        for n in range(9):
+            await world.submit(f"t{n}", enqueue=False)
+        first, second = world.sweep, world.another_sweep()
 
-            async def strike(second: Sweep = second) -> None:
-                if flushed:
-                    await board.client.flushall()
-                else:
-                    await board.client.delete(board.key("sweeper"))
-                await second.step()
-                await second.step()
+        async def strike() -> None:
+            if flushed:
+                await board.client.flushall()
+            else:
+                await board.client.delete(board.key("sweeper"))
+            await second.step()
+            await second.step()
 
-            strikes = Strikes(queue._client, at, strike)
-            while (await first.step()).more:
-                pass
-            commands = strikes.commands
-            await board.client.delete(board.key("sweeper"))
-            world.sweep = second
-            await world.settle()
-        at += 1
-        await board.client.flushall()
-    assert at > 8
+        strikes = Strikes(queue._client, at, strike)
+        while (await first.step()).more:
+            pass
+        strikes.end()
+        await board.client.delete(board.key("sweeper"))
+        world.sweep = second
+        await world.settle()
+        return strikes
+
+    assert await struck_everywhere(play) > 8
 
 
 async def test_others_work_on_while_a_damaged_queue_is_dropped(
-    redis_url: str, redis_prefix: str, board: Board, caller_cap: int
+    struck_everywhere: Callable[[Play], Awaitable[int]], board: Board, caller_cap: int
 ) -> None:
     """Dropping takes several commands; whatever comes between them must not be lost."""
-    at, commands = 0, 1
-    while at < commands:
-        async with aclosing(RedisTaskQueue(redis_url, prefix=redis_prefix)) as queue:
-            world = World(queue, board, caller_cap=caller_cap)
-            await story(world)
-            worker = world.start_worker()
-            await board.client.delete(board.key("load"))
 
-            async def work(world: World = world, worker: str = worker) -> None:
-                for task_id in ("u0", "u1", "u2"):
-                    await world.submit(task_id)
-                await world.claim(worker, free=1)
-                await world.claim(worker, free=1)
-                await world.renew(worker)
+    async def play(queue: RedisTaskQueue, at: int) -> Strikes:
+        world = World(queue, board, caller_cap=caller_cap)
+        await story(world)
+        worker = world.start_worker()
+        await board.client.delete(board.key("load"))
 
-            strikes = Strikes(queue._client, at, work)
-            await world.sweep_until_quiet()
-            commands = strikes.commands
-            await world.settle()
-        at += 1
-        await board.client.flushall()
-    assert at > 20
+        async def work() -> None:
+            for task_id in ("u0", "u1", "u2"):
+                await world.submit(task_id)
+            await world.claim(worker, free=1)
+            await world.claim(worker, free=1)
+            await world.renew(worker)
+
+        strikes = Strikes(queue._client, at, work)
+        await world.sweep_until_quiet()
+        strikes.end()
+        await world.settle()
+        return strikes
+
+    assert await struck_everywhere(play) > 20
 
 
 @pytest.mark.usefixtures("no_leaked_keys")

@@ -104,8 +104,6 @@ class Sweep:
         """Up to where this walk has come; None between two walks."""
         self._grace_id = ""
         """The id that the marker does not pass in this walk."""
-        self._rebuilding = False
-        """Whether no walk has come to the end since a rebuild was begun, so that this one must not wait."""
         self._next_walk_ms = 0
         self._next_compare_ms = 0
 
@@ -121,9 +119,8 @@ class Sweep:
             return await self._begin_rebuild(held, expired=expired)
         if marker.nonce != self._nonce:
             self._adopt(marker)
-        self._rebuilding = self._rebuilding and not marker.complete
         if self._position is None:
-            if not self._rebuilding and self._clock() < self._next_walk_ms:
+            if marker.complete and self._clock() < self._next_walk_ms:
                 return SweepReport(expired=expired, more=more)
             if not await self._start_walk(marker):
                 return SweepReport(expired=expired, inconsistent=True, more=True)
@@ -152,7 +149,7 @@ class Sweep:
     def _adopt(self, marker: Marker) -> None:
         """Go on from a marker that is new here. Where nothing is in a hurry, the last minutes come first and
         the comparison of everything after them: it takes its time."""
-        self._nonce, self._position, self._rebuilding = marker.nonce, None, not marker.complete
+        self._nonce, self._position = marker.nonce, None
         if marker.complete:
             self._next_compare_ms = max(self._next_compare_ms, self._clock() + self._walk_interval_ms)
 
@@ -170,8 +167,8 @@ class Sweep:
         What a rebuild has only begun to fill is not looked at: a damage is repaired at most once per walk.
         """
         now = self._clock()
-        compare = not self._rebuilding and now >= self._next_compare_ms
-        if not self._rebuilding:
+        compare = marker.complete and now >= self._next_compare_ms
+        if marker.complete:
             survey = await self._queue.survey(most_lines=LINES_PER_COMPARE if compare else LINES_PER_WALK)
             if not survey.consistent:
                 _log.error("the queue is damaged and will be rebuilt from the store: %s", survey)
@@ -209,10 +206,10 @@ class Sweep:
             total += added
             marker = advanced
             if last:
-                self._position, self._rebuilding = None, False
+                self._position = None
                 return total, False
             self._position = tasks[-1].id
-        return total, self._rebuilding or total > 0
+        return total, not marker.complete or total > 0
 
 
 def first_id(time_ms: int) -> str:

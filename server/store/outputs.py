@@ -173,11 +173,10 @@ class FilesystemOutputStore:
         # A flushed file in a lost directory is lost; also when another put was first, which may not have come
         # this far yet. With the first of these the file system's journal takes along all that was made above:
         # the others cost next to nothing now, and would cost a write each if they were flushed when made.
-        directory = path.parent
+        directory = path
         while directory != self._root:
-            _flush_directory(directory)
             directory = directory.parent
-        _flush_directory(self._root)
+            _flush_directory(directory)
 
     def _write_whole(self, path: Path, data: bytes) -> None:
         temporary = self._root / _INCOMING / secrets.token_hex(16)

@@ -58,11 +58,12 @@ def delivered(task: Task, call: Call) -> bool:
 
 def to_fetch(task: Task) -> tuple[Step, ...]:
     """The steps that fetch missing images which are bought already, the newest receipts first."""
-    if not task.attempts:
+    bought = [call for call in _newest_first(task) if call.receipt]
+    if not bought:
         return ()
     steps: list[Step] = []
     missing = set(task.missing_images)
-    for call in _newest_first(task):
+    for call in bought:
         wanted = missing & named(task, call)
         if wanted:
             steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))

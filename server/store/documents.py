@@ -11,6 +11,7 @@ Reading ignores fields it does not know, so that an older process can read what 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,11 @@ _TYPES = {member.value: member for member in TaskType}
 _PRIORITIES = {member.value: member for member in Priority}
 
 
+def new_token() -> str:
+    """A token that no other write has."""
+    return f"{random.getrandbits(64):016x}"
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """A `Write` in stored form: do all of it, and `revision` + 1, or nothing. `set` holds the token."""
 
@@ -60,6 +66,29 @@ class Change(Struct, frozen=True, kw_only=True):
     set: Document
     """Values by dotted path."""
     unset: tuple[str, ...]
+
+
+def make_change(document: Document, change: Change) -> bool:
+    """Make the change in the document, if that is as the change expects it; whether it was."""
+    if (document["state"], document["attempt"]) != (change.state, change.attempt):
+        return False
+    if change.revision not in (None, document["revision"]):
+        return False
+    for path, value in change.set.items():
+        place, name = _place(document, path)
+        place[name] = value
+    for path in change.unset:
+        place, name = _place(document, path)
+        place.pop(name, None)
+    document["revision"] += 1
+    return True
+
+
+def _place(document: Document, path: str) -> tuple[Document, str]:
+    *parents, name = path.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+    return document, name
 
 
 # --- to the document ----------------------------------------------------------------------------------

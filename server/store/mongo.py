@@ -19,6 +19,7 @@ from server.store.documents import (
     decode_task,
     encode_task,
     encode_write,
+    new_token,
 )
 from server.store.fields import Document
 from server.store.mongo_batches import (
@@ -29,7 +30,6 @@ from server.store.mongo_batches import (
     find_each,
     insert_each,
     insert_new,
-    new_token,
     update_each,
 )
 from server.store.mongo_client import Database

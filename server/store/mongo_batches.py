@@ -7,7 +7,6 @@ So every item leaves a token in the document it writes, and is known by it when 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,11 +40,6 @@ class Update(NamedTuple):
     update: RawBSONDocument
     token_path: str
     token: str
-
-
-def new_token() -> str:
-    """A token that no other write has."""
-    return secrets.token_hex(8)
 
 
 def encoded(document: Mapping[str, Any]) -> RawBSONDocument:

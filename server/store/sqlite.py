@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,15 +12,17 @@ from server.domain.task import LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import TIMEOUT_S, Batcher
-from server.store.documents import LIVE_FIELDS, decode_live, decode_task, encode_task, encode_write
+from server.store.documents import LIVE_FIELDS, decode_live, decode_task, encode_task, encode_write, new_token
 from server.store.sqlite_access import FileAccess
 from server.store.sqlite_file import APPLICATION_ID, Synchronous, prepare
+from server.store.sqlite_readings import Readings
 from server.store.sqlite_statements import (
     ADD_WORKER,
     BEAT,
     DECLARE_LOST,
     LIVE_PATHS,
     REMOVE_WORKER,
+    REPLACE_TASK,
     SELECT_CANCELS,
     SELECT_LIVE,
     SELECT_PAGE,
@@ -61,6 +62,7 @@ class SqliteTaskStore:
         self._claims = Batcher(
             self._flush_claims, name="claims of request ids", timeout_s=timeout_s, gather_s=GATHER_S
         )
+        self._readings = Readings()
         self._steps = Batcher(self._flush_steps, name="writes", timeout_s=timeout_s)
 
     @classmethod
@@ -76,14 +78,14 @@ class SqliteTaskStore:
 
     async def insert(self, task: Task) -> bool:
         """See TaskStore."""
-        token = secrets.token_hex(8)
+        token = new_token()
         document = to_json(encode_task(task, token=token))
         return await self._inserts.submit(Row(task.id, task.state.value, task.attempt, document, token))
 
     async def get(self, task_id: str) -> Task | None:
         """See TaskStore."""
         row = await self._file.row(SELECT_TASK, task_id)
-        return decode_task(from_json(row[0])) if row else None
+        return decode_task(self._readings.read(row[0])) if row else None
 
     async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
         """See TaskStore."""
@@ -93,7 +95,14 @@ class SqliteTaskStore:
         """See TaskStore."""
         if write.state.terminal:
             return False
-        change = encode_write(write, token=secrets.token_hex(8))
+        change = encode_write(write, token=new_token())
+        task = self._readings.rewrite(change)
+        if task is not None:
+            row = (task.text, task.document["state"], task.document["attempt"], write.task_id, task.before)
+            if await self._step(lambda db: db.execute(REPLACE_TASK, row).rowcount == 1):
+                self._readings.written(task)
+                return True
+        # Not read lately, or somebody has written since: whether the condition holds is for the store to say.
         sql, parameters = update(change)
         return await self._step(lambda db: db.execute(sql, parameters).rowcount == 1)
 

@@ -27,6 +27,7 @@ SELECT json_group_object(id, json_extract(doc, ?))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 _UPDATE_TASK = """
 UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state = ? AND attempt = ?{also}"""
+REPLACE_TASK = "UPDATE tasks SET doc = ?, state = ?, attempt = ? WHERE id = ? AND doc = ?"
 _SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
 SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
 _SELECT_TASKS = """
@@ -102,7 +103,7 @@ def read_tasks(db: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, Tas
 
 
 def update(change: Change) -> tuple[str, list[object]]:
-    """The statement of a conditional write, and what it is given."""
+    """The statement that makes a conditional write in place, and what it is given."""
     parameters: list[object] = []
     for path, value in change.set.items():
         parameters += (f"$.{path}", to_json(value))

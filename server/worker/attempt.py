@@ -28,6 +28,8 @@ from server.worker.outputs import verify_image
 from server.worker.record import Fenced, Record
 from server.worker.results import keep_result
 
+_log = structlog.get_logger(__name__)
+
 
 class Budget(Struct, frozen=True, kw_only=True):
     """What one attempt may take, and how often it may be repeated."""
@@ -97,7 +99,6 @@ class Attempt:
         self._left_s = 0.0
         self._bound = asyncio.timeout(None)
         """The present step's: each has a whole IMAGE_TIMEOUT."""
-        self._log = structlog.get_logger(__name__)
 
     async def run(self) -> End:
         """Take the steps, the first of which the mark has opened. Raises Fenced."""
@@ -276,7 +277,7 @@ class Attempt:
             error, paid=self._provider.paid, timeout_s=self._tools.budget.image_timeout_s, bought=self._bought
         )
         if failure.error.reason is Reason.INTERNAL_ERROR:  # its text is for the log alone
-            self._log.error("unexpected error in an attempt", provider=self._provider.name, exc_info=error)
+            _log.error("unexpected error in an attempt", provider=self._provider.name, exc_info=error)
         return self._after(failure)
 
     def _after(self, failure: Failure) -> End:

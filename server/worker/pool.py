@@ -90,10 +90,11 @@ class WorkerPool:
         """Set when a task has ended here, and at a stop."""
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger(__name__)
+        metrics.worker_slots.labels("busy").set_function(lambda: len(self._held))
+        metrics.worker_slots.labels("free").set_function(lambda: concurrency - len(self._held))
 
     async def run(self) -> None:
         """Claim and run until `stop`; side tasks that die end the worker instead of dying silently."""
-        self._count_slots()
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [
@@ -250,13 +251,11 @@ class WorkerPool:
             worker=worker, pool=claimed.pool, work=work, cancel=cancel, claimed=claimed
         )
         work.add_done_callback(lambda done: self._ended(task_id, done))
-        self._count_slots()
 
     def _ended(self, task_id: str, work: asyncio.Task[None]) -> None:
         held = self._held.pop(task_id)
         again = held.again
         self._stirred.set()
-        self._count_slots()
         if not work.cancelled() and (error := work.exception()) is not None:
             # One task that trips over a bug must not end the others. Nobody takes it from a worker that
             # lives: after a lease this one looks at it again, as at a lost worker's task.
@@ -304,7 +303,3 @@ class WorkerPool:
                 works = [held.work for held in self._held.values()]
                 await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.sleep(0)  # lets the done callbacks run
-
-    def _count_slots(self) -> None:
-        self._metrics.worker_slots.labels("busy").set(len(self._held))
-        self._metrics.worker_slots.labels("free").set(self._concurrency - len(self._held))

@@ -13,10 +13,9 @@ from hypothesis import given
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields, replace
 
-from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason
-from server.domain.task import AttemptOutcome, Counts, Task, TaskState
-from server.domain.writes import Write, with_images
+from server.domain.task import Task, TaskState
+from server.domain.writes import Write
 from server.store.documents import (
     LIVE_FIELDS,
     decode_live,
@@ -25,7 +24,8 @@ from server.store.documents import (
     encode_write,
 )
 from tests.contract.any_task import tasks
-from tests.contract.samples import NOW_MS, full_task, new_error, new_image, new_task
+from tests.contract.every_write import every_kind_of_write
+from tests.contract.samples import full_task, new_error, new_task
 
 WRITER = "0123456789abcdef"
 
@@ -145,54 +145,7 @@ def test_states_are_kept_by_name(state: TaskState) -> None:
     assert decode_task(document).state is state
 
 
-def _running(**changes: object) -> Task:
-    _, task = life.mark(new_task(**changes), worker="w", provider="ark", paid=True, now_ms=NOW_MS)
-    return task
-
-
-def _every_kind_of_write() -> list[Write]:
-    pending, running = new_task(), _running()
-    partly = _running(images={0: new_image(0)}, request=full_task().request)
-    asked = _running(cancel_requested=True)
-    failure = verdicts.Failure(outcome=AttemptOutcome.REJECTED, error=new_error(), paid=True)
-    in_doubt = verdicts.Failure(outcome=AttemptOutcome.IN_DOUBT, error=new_error(), paid=True)
-    writes = [
-        life.expire(pending, NOW_MS),
-        life.cancel_pending(pending, NOW_MS),
-        life.mark(pending, worker="w", provider="ark", paid=True, now_ms=NOW_MS)[0],
-        life.mark(running, worker="w", provider="ark", paid=True, now_ms=NOW_MS)[0],
-        life.end_lost(running, new_error(), NOW_MS),
-        life.end_lost(partly, new_error(), NOW_MS),
-        life.cancel_lost(asked, NOW_MS),
-        life.request_cancel(running, NOW_MS),
-        attempt_writes.open_call(running, 1, life.new_call(running, (0,), paid=True, now_ms=NOW_MS), NOW_MS),
-        attempt_writes.add_receipt(running, 0, "what it made", NOW_MS),
-        attempt_writes.add_receipt(running, 0, "what it made", NOW_MS, so_far=(0, 2)),
-        attempt_writes.add_image(running, new_image(), NOW_MS),
-        attempt_writes.add_failure(running, 0, new_error(), NOW_MS),
-        attempt_writes.complete(running, NOW_MS),
-        with_images(attempt_writes.complete(running, NOW_MS), [new_image(0), new_image(1)]),
-        attempt_writes.fail(running, new_error(), NOW_MS, outcome=AttemptOutcome.REJECTED),
-        attempt_writes.fail(partly, new_error(), NOW_MS, outcome=AttemptOutcome.IN_DOUBT),
-        attempt_writes.cancel_running(running, NOW_MS),
-        attempt_writes.retry(
-            running,
-            new_error(),
-            NOW_MS,
-            outcome=AttemptOutcome.NOT_SENT,
-            delay_ms=5,
-            counts=Counts(errors=1),
-        ),
-        verdicts.after_drain(running, NOW_MS),
-    ]
-    for task in (running, partly):
-        for failed in (failure, in_doubt):
-            write, _ = verdicts.after_failure(task, failed, now_ms=NOW_MS, max_retries=3, jitter=0.5)
-            writes.append(write)
-    return writes
-
-
-@pytest.mark.parametrize("write", _every_kind_of_write())
+@pytest.mark.parametrize("write", [write for _, write in every_kind_of_write()])
 def test_no_write_touches_one_place_twice(write: Write) -> None:
     """MongoDB refuses an update whose paths are equal or lie within each other."""
     change = encode_write(write, token=WRITER)
@@ -201,7 +154,7 @@ def test_no_write_touches_one_place_twice(write: Write) -> None:
         assert not following.startswith(path)
 
 
-@pytest.mark.parametrize("write", _every_kind_of_write())
+@pytest.mark.parametrize("write", [write for _, write in every_kind_of_write()])
 def test_every_write_is_plain_data(write: Write) -> None:
     change = encode_write(write, token=WRITER)
     assert bson.decode(bson.encode(change.set)) == json.loads(json.dumps(change.set)) == change.set

@@ -1,0 +1,157 @@
+"""A document read lately is written back whole: to the same effect, and never over another's write."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from server.domain import attempt_writes, life
+from server.domain.task import Task
+from server.domain.writes import Write
+from server.store.documents import Change, encode_task, encode_write, new_token
+from server.store.sqlite import SqliteTaskStore
+from server.store.sqlite_readings import MOST, Readings
+from server.store.sqlite_statements import to_json, update
+from tests.contract.every_write import every_kind_of_write
+from tests.contract.samples import NOW_MS, full_task, new_id, new_image
+from tests.contract.steps import found, kept, running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tasks.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteTaskStore]:
+    store = await SqliteTaskStore.open(path)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def in_place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tasks whose documents were changed in place, as it happens."""
+    changed: list[str] = []
+
+    def noted(change: Change) -> tuple[str, list[object]]:
+        changed.append(change.task_id)
+        return update(change)
+
+    monkeypatch.setattr("server.store.sqlite.update", noted)
+    return changed
+
+
+@pytest.mark.parametrize(("task", "write"), every_kind_of_write())
+async def test_a_document_is_the_same_whichever_way_it_was_changed(
+    store: SqliteTaskStore, path: Path, in_place: list[str], task: Task, write: Write
+) -> None:
+    read, unread = replace(task, id=new_id()), replace(task, id=new_id())
+    for one in (read, unread):
+        await kept(store, one)
+    await found(store, read.id)
+    for one in (read, unread):
+        assert await store.write(replace(write, task_id=one.id))
+    assert in_place == [unread.id]
+    assert _row(path, read.id) == _row(path, unread.id)
+    assert await found(store, read.id) == replace(await found(store, unread.id), id=read.id)
+
+
+async def test_write_upon_write_goes_the_short_way(store: SqliteTaskStore, in_place: list[str]) -> None:
+    task = await kept(store, full_task())
+    task = await found(store, task.id)
+    for index in (4, 5, 6):
+        assert await store.write(attempt_writes.add_image(task, new_image(index), NOW_MS))
+    assert in_place == []
+    after = await found(store, task.id)
+    assert (sorted(after.images), after.revision) == ([2, 4, 5, 6, 10], task.revision + 3)
+
+
+async def test_what_another_process_has_written_since_the_reading_stays(
+    store: SqliteTaskStore, path: Path, in_place: list[str]
+) -> None:
+    task = await running(store)
+    other = await SqliteTaskStore.open(path)
+    assert await other.write(life.request_cancel(task, NOW_MS))
+    await other.aclose()
+    in_place.clear()
+    assert await store.write(attempt_writes.add_image(task, new_image(0), NOW_MS))
+    assert in_place == [task.id]
+    after = await found(store, task.id)
+    assert (after.cancel_requested, list(after.images), after.revision) == (True, [0], task.revision + 2)
+
+
+async def test_a_write_on_a_revision_that_another_process_has_passed_is_refused(
+    store: SqliteTaskStore, path: Path
+) -> None:
+    task = await running(store)
+    other = await SqliteTaskStore.open(path)
+    assert await other.write(life.request_cancel(task, NOW_MS))
+    await other.aclose()
+    write = replace(attempt_writes.add_image(task, new_image(0), NOW_MS), revision=task.revision)
+    assert not await store.write(write)
+    assert (await found(store, task.id)).images == {}
+
+
+async def test_a_task_that_another_process_has_ended_stays_ended(store: SqliteTaskStore, path: Path) -> None:
+    task = await running(store)
+    other = await SqliteTaskStore.open(path)
+    assert await other.write(attempt_writes.complete(task, NOW_MS))
+    await other.aclose()
+    assert not await store.write(attempt_writes.cancel_running(task, NOW_MS))
+    assert (await found(store, task.id)).state == "COMPLETED"
+
+
+def test_only_so_many_are_kept_and_those_that_were_read_first_go_first() -> None:
+    readings, tasks = Readings(), [replace(full_task(), id=new_id()) for _ in range(MOST + 1)]
+    for task in tasks:
+        readings.read(_text(task))
+    assert readings.rewrite(_image(tasks[0])) is None
+    assert readings.rewrite(_image(tasks[1])) is not None
+    assert readings.rewrite(_image(tasks[MOST])) is not None
+
+
+def test_a_task_that_is_over_is_not_kept() -> None:
+    readings, task = Readings(), full_task()
+    readings.read(_text(task))
+    ended = readings.rewrite(encode_write(attempt_writes.complete(task, NOW_MS), token=new_token()))
+    assert ended is not None
+    readings.written(ended)
+    assert readings.rewrite(_image(task)) is None
+    readings.read(ended.text)
+    assert readings.rewrite(_image(task)) is None
+
+
+def test_a_document_is_handed_out_once() -> None:
+    """It was changed in memory: whether the store took the change is not known yet."""
+    readings, task = Readings(), full_task()
+    readings.read(_text(task))
+    assert readings.rewrite(_image(task)) is not None
+    assert readings.rewrite(_image(task)) is None
+
+
+def _text(task: Task) -> str:
+    return to_json(encode_task(task, token=new_token()))
+
+
+def _image(task: Task) -> Change:
+    return encode_write(attempt_writes.add_image(task, new_image(0), NOW_MS), token=new_token())
+
+
+def _row(path: Path, task_id: str) -> tuple[str, int, dict[str, Any]]:
+    """The row as it is stored, without what no two tasks have in common."""
+    with closing(sqlite3.connect(path)) as db:
+        state, attempt, text = db.execute(
+            "SELECT state, attempt, doc FROM tasks WHERE id = ?", (task_id,)
+        ).fetchone()
+    document = json.loads(text)
+    del document["_id"]
+    document["tokens"] = sorted(document["tokens"])
+    return state, attempt, document

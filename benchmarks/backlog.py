@@ -32,11 +32,8 @@ OLDEST_MS, NEWEST_MS = 86_400_000, 1_200_000
 TTL_MS = 7 * 86_400_000
 
 
-async def fill(stack: Stack, tasks: int, *, walk: bool) -> float:
-    """Bring in so many, and have a sweep walk over them where asked; the bytes that each takes of Redis.
-
-    Raises MeasureFailed.
-    """
+async def fill(stack: Stack, tasks: int) -> float:
+    """Bring in so many; the bytes that each takes of Redis. Raises MeasureFailed."""
     store = await open_store(stack.store_url, timeout_s=PATIENCE_S)
     queue = await RedisTaskQueue.connect(stack.redis.url, timeout_s=PATIENCE_S)
     try:
@@ -47,13 +44,24 @@ async def fill(stack: Stack, tasks: int, *, walk: bool) -> float:
             batch = [_task(number, round(newest - (tasks - number) * apart_ms)) for number in numbers]
             await _keep(store, batch)
             await queue.enqueue([_entry(task) for task in batch])
-        bytes_per_task = (_used_memory(stack.redis.url) - before) / tasks
-        if walk:
-            # The first walk of a queue that no sweep knows: it finds nothing missing and leaves its mark.
-            sweep = Sweep(queue, store, lease_ms=1_000)
-            while (await sweep.step()).more:
-                pass
-        return bytes_per_task
+        return (_used_memory(stack.redis.url) - before) / tasks
+    finally:
+        await queue.aclose()
+        await store.aclose()
+
+
+async def walk_over(stack: Stack) -> None:
+    """What the first worker of a new Redis does beside its work: a sweep walks over all that waits.
+
+    It finds nothing missing and leaves its mark. Workers that come later find that, as in a service that has
+    run before.
+    """
+    store = await open_store(stack.store_url, timeout_s=PATIENCE_S)
+    queue = await RedisTaskQueue.connect(stack.redis.url, timeout_s=PATIENCE_S)
+    try:
+        sweep = Sweep(queue, store, lease_ms=1_000)
+        while (await sweep.step()).more:
+            pass
     finally:
         await queue.aclose()
         await store.aclose()

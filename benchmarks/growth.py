@@ -16,7 +16,7 @@ from pathlib import Path
 
 from task.v1 import task_service_pb2
 
-from benchmarks.backlog import CALLERS, fill, let_walk, waiting, waiting_ids
+from benchmarks.backlog import CALLERS, fill, let_walk, waiting, waiting_ids, walk_over
 from benchmarks.contender import MeasureFailed
 from benchmarks.echo_ratio import GET_TASK, SUBMIT, all_answered
 from benchmarks.effort import Effort
@@ -83,7 +83,7 @@ def measure(effort: Effort, keep: Callable[[Growth], None]) -> None:
 
         def over_many() -> Rates:
             if (gone := many - waiting(crowded.stack)) > 0:
-                asyncio.run(fill(crowded.stack, gone, walk=False))
+                asyncio.run(fill(crowded.stack, gone))
             return _round(crowded, effort)
 
         for number in range(effort.rounds):
@@ -102,7 +102,8 @@ def _filled(redis_server: RedisServer, tasks: int) -> Iterator[tuple[ServiceDepl
     """A deployment with so many tasks stored and in line, and what each takes of Redis."""
     with Service().deployed(redis_server) as deployment:
         began = time.monotonic()
-        bytes_per_task = asyncio.run(fill(deployment.stack, tasks, walk=True))
+        bytes_per_task = asyncio.run(fill(deployment.stack, tasks))
+        asyncio.run(walk_over(deployment.stack))
         print(f"growth: {tasks:,} tasks brought in within {time.monotonic() - began:.0f} s", flush=True)
         yield deployment, bytes_per_task
 

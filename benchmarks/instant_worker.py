@@ -19,7 +19,7 @@ from functools import partial
 from PIL import Image
 
 from benchmarks.stamps import StampFile
-from server.__main__ import begin_logs, serve
+from server.__main__ import begin_logs, run_until_stopped
 from server.app import run_worker
 from server.domain.catalogue import LOCAL
 from server.domain.errors import Reason
@@ -98,7 +98,7 @@ def main() -> int:
     settings = load()
     begin_logs(settings, "worker")
     run = partial(run_worker, open_providers=instant)
-    return asyncio.run(serve(run, settings, arguments.ready_fd))
+    return run_until_stopped(run, settings, arguments.ready_fd, role="worker")
 
 
 if __name__ == "__main__":

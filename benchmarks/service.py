@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 from image.v1 import image_service_pb2
 
+from benchmarks.backlog import walk_over
 from benchmarks.contender import MeasureFailed
 from benchmarks.pick_up import NotPickedUp, PickUp, pick_ups
 from tests.redis_server import RedisServer
@@ -83,11 +84,15 @@ class ServiceDeployment:
         self._end = end
 
     def enqueue(self, tasks: int) -> None:
-        """By GenerateImageAsync; the API is gone before anybody works. Raises MeasureFailed."""
+        """By GenerateImageAsync; the API is gone before anybody works, and the sweep knows the queue.
+
+        Raises MeasureFailed.
+        """
         api = self.stack.start("api", fresh=True, SHUTDOWN_GRACE_SECONDS="1")
         asyncio.run(_submit(api, tasks))
         if api.stop():
             raise MeasureFailed(f"the API did not stop in order:\n{api.log()}")
+        asyncio.run(walk_over(self.stack))
 
     @contextmanager
     def worker(self, concurrency: int, stamps: Path) -> Iterator[int]:

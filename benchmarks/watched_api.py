@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.loop_lag import tick
-from server.__main__ import begin_logs, serve
+from server.__main__ import begin_logs, run_until_stopped
 from server.app import OnReady, run_api
 from server.settings import Settings, load
 
@@ -33,7 +33,7 @@ def main() -> int:
 
     settings = load()
     begin_logs(settings, "api")
-    return asyncio.run(serve(run, settings, arguments.ready_fd))
+    return run_until_stopped(run, settings, arguments.ready_fd, role="api")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ def main(program: str) -> None:
     for module in pkgutil.walk_packages(package.__path__, f"{program}."):
         if module.name not in NOT_FOR_SERVICES:
             importlib.import_module(module.name)
+    if program == "server":
+        importlib.import_module("uvloop")  # which a worker imports as it starts
     run: Main = importlib.import_module(MAIN[program]).main
 
     noticed, notice = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -75,8 +75,11 @@ def make_change(document: Document, change: Change) -> bool:
     if change.revision not in (None, document["revision"]):
         return False
     for path, value in change.set.items():
-        place, name = _place(document, path)
-        place[name] = value
+        if "." in path:
+            place, name = _place(document, path)
+            place[name] = value
+        else:
+            document[path] = value
     for path in change.unset:
         place, name = _place(document, path)
         place.pop(name, None)
@@ -146,7 +149,10 @@ def encode_task(task: Task, *, token: str) -> Document:
 def encode_write(write: Write, *, token: str) -> Change:
     """The stored form of a conditional write by the writer with this token."""
     token_path, forgotten = f"tokens.{write.token_slot}", write.forgotten_slot
-    changes: Document = {path: encode_value(value) for path, value in write.set.items()}
+    # Most values are of the two, and asking `encode_value` takes its time.
+    changes: Document = {
+        path: value if type(value) in (str, int) else encode_value(value) for path, value in write.set.items()
+    }
     changes[token_path] = token
     return Change(
         task_id=write.task_id,

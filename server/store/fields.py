@@ -26,8 +26,6 @@ _FORMATS = {member.value: member for member in OutputFormat}
 
 def encode_value(value: Value) -> Any:
     """The stored form of what a write puts at a path."""
-    if type(value) is str or type(value) is int:  # most are, and looking at classes takes its time
-        return value
     match value:
         case TaskError():
             return encode_error(value)

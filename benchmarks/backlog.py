@@ -65,6 +65,7 @@ async def walk_over(stack: Stack) -> None:
     finally:
         await queue.aclose()
         await store.aclose()
+    let_walk(stack)
 
 
 def waiting(stack: Stack) -> int:
@@ -85,7 +86,7 @@ def waiting_ids(stack: Stack, most: int) -> list[str]:
 
 
 def let_walk(stack: Stack) -> None:
-    """The next worker's sweep may walk at once, though the last one's worker was here until now."""
+    """The next worker's sweep may walk at once, though another sweep was here until now."""
     with redis.Redis.from_url(stack.redis.url) as client:
         client.delete(QueueKeys().named("sweeper"))
 

@@ -13,12 +13,12 @@ GENERAL = """Figures are min / **median** / max over the rounds; one alone was t
 within each round, against the contender with the best median; the verdict is on the median, or on the figure
 of all rounds' samples together where that stands beside it."""
 
-WORKER = """Worker: the queue is filled while no worker runs, and our sweep walks over it once, which it does
-for the first worker of a new Redis. The rate counts from when the slots are full to the last task's entry;
-CPU is user and system time of the worker's processes, or of Redis, meanwhile, over the tasks entered
-meanwhile. Peers' tasks only note their moment. Ours are refused by their provider at once, after the claim
-and the attempt's row, and end in store and queue: that is the line that is compared. What a kept picture
-costs in addition is the line beside it."""
+WORKER = """Worker: the queue is filled while no worker runs. What our sweep does once for the first worker of
+a new Redis, a walk over all that waits, is done beforehand and not in the figures. The rate counts from when
+the slots are full to the last task's entry; CPU is user and system time of the worker's processes, or of
+Redis, meanwhile, over the tasks entered meanwhile. Peers' tasks only note their moment. Ours are refused by
+their provider at once, after the claim and the attempt's row, and end in store and queue: that is the line
+that is compared. What a kept picture costs in addition is the line beside it."""
 
 PICK_UP = f"""Pick-up: one task at a time, to its entry, from the submit's return; below zero: a worker was
 there before it had returned. Ours is a gRPC call that writes the store first, a peer's one command of Redis:

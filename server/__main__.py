@@ -35,6 +35,8 @@ ROLES = {
     "queue-clear": "empty the queue; the sweep brings every unfinished task back from the store",
 }
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a role; returns the exit code: 0 stopped as asked, 1 failed, 2 wrong settings or arguments."""
@@ -129,13 +131,20 @@ def begin_logs(settings: Settings, role: str, *, process: int = 0) -> None:
 
 def run_until_stopped(run: Run, settings: Settings, ready_fd: int | None, *, role: str) -> int:
     """Run a process of the service until it is told to stop; returns the exit code, as `main` does."""
-    new_event_loop = asyncio.new_event_loop
-    if role == "worker" and sys.platform != "win32":
-        # Saves a worker a tenth of its CPU. An api's calls get slower by it: gRPC has a poller of its own.
-        from uvloop import new_event_loop
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if role == "worker":
+        # Saves 5-10 % of a worker's CPU. An api's calls get slower by it: gRPC has a poller of its own.
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
     _end_imports()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_serve(run, settings, ready_fd))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        code = runner.run(_serve(run, settings, ready_fd))
+    # What is left waits for threads. Should one be stuck, the next signal ends the process: uvloop leaves
+    # handlers behind that swallow it, and Python's own for SIGINT only breaks off one wait of several.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    return code
 
 
 async def _serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
@@ -146,7 +155,7 @@ async def _serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
     log = structlog.get_logger("server")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
 
     def on_ready(listening: Listening) -> None:

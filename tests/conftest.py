@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+from collections.abc import Callable, Mapping
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 gc.disable()  # until everything is collected: a sixth of the time that takes
@@ -16,6 +19,16 @@ settings.register_profile("exploring", deadline=None, suppress_health_check=[Hea
 # What decides whether a change lands draws the same examples each time; people explore.
 settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
+
+
+PARTS_OF_A_WORKER = frozenset({"worker", "queue", "life"})
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The parts of a worker are tested on the event loop that a worker has, all else on asyncio's own."""
+    if item.path.parent.name in PARTS_OF_A_WORKER:
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,7 +11,7 @@ Reading ignores fields it does not know, so that an older process can read what 
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +51,7 @@ _PRIORITIES = {member.value: member for member in Priority}
 
 def new_token() -> str:
     """A token that no other write has."""
-    return f"{random.getrandbits(64):016x}"
+    return secrets.token_hex(8)
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -75,23 +75,20 @@ def make_change(document: Document, change: Change) -> bool:
     if change.revision not in (None, document["revision"]):
         return False
     for path, value in change.set.items():
-        if "." in path:
-            place, name = _place(document, path)
-            place[name] = value
-        else:
-            document[path] = value
+        *parents, name = path.split(".")
+        place = document
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
     for path in change.unset:
-        place, name = _place(document, path)
-        place.pop(name, None)
+        *parents, name = path.split(".")
+        holder: Document | None = document
+        for parent in parents:
+            holder = holder and holder.get(parent)
+        if holder:
+            holder.pop(name, None)
     document["revision"] += 1
     return True
-
-
-def _place(document: Document, path: str) -> tuple[Document, str]:
-    *parents, name = path.split(".")
-    for parent in parents:
-        document = document.setdefault(parent, {})
-    return document, name
 
 
 # --- to the document ----------------------------------------------------------------------------------

@@ -15,14 +15,13 @@ from server.store.batching import TIMEOUT_S, Batcher
 from server.store.documents import LIVE_FIELDS, decode_live, decode_task, encode_task, encode_write, new_token
 from server.store.sqlite_access import FileAccess
 from server.store.sqlite_file import APPLICATION_ID, Synchronous, prepare
-from server.store.sqlite_readings import Readings
+from server.store.sqlite_readings import Readings, Rewritten
 from server.store.sqlite_statements import (
     ADD_WORKER,
     BEAT,
     DECLARE_LOST,
     LIVE_PATHS,
     REMOVE_WORKER,
-    REPLACE_TASK,
     SELECT_CANCELS,
     SELECT_LIVE,
     SELECT_PAGE,
@@ -30,6 +29,7 @@ from server.store.sqlite_statements import (
     SELECT_REVISIONS,
     SELECT_TASK,
     SELECT_WORKERS,
+    SWAP_TASK,
     Row,
     claim_request_ids,
     from_json,
@@ -97,14 +97,18 @@ class SqliteTaskStore:
             return False
         change = encode_write(write, token=new_token())
         task = self._readings.rewrite(change)
-        if task is not None:
-            row = (task.text, task.document["state"], task.document["attempt"], write.task_id, task.before)
-            if await self._step(lambda db: db.execute(REPLACE_TASK, row).rowcount == 1):
-                self._readings.written(task)
-                return True
-        # Not read lately, or somebody has written since: whether the condition holds is for the store to say.
-        sql, parameters = update(change)
-        return await self._step(lambda db: db.execute(sql, parameters).rowcount == 1)
+
+        def step(db: sqlite3.Connection) -> Rewritten | bool:
+            if task is not None and db.execute(SWAP_TASK, task.row).rowcount == 1:
+                return task
+            # Not read lately, or written by somebody since: the store says whether the condition holds.
+            sql, parameters = update(change)
+            return db.execute(sql, parameters).rowcount == 1
+
+        won = await self._step(step)
+        if isinstance(won, Rewritten):
+            self._readings.written(won)
+        return bool(won)
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""

@@ -28,7 +28,7 @@ SCHEMA_VERSION = 3
 
 _SCHEMA = (
     # The document is the whole truth about a task; `state` and `attempt` repeat it in columns, because
-    # every write is conditional on them, and are changed by the same statement.
+    # writes are conditional on them, and are changed by the same statement: always in agreement with it.
     """CREATE TABLE tasks (
         id TEXT NOT NULL PRIMARY KEY,
         state TEXT NOT NULL,

@@ -29,6 +29,12 @@ class Rewritten(NamedTuple):
     before: str
     """… and what the stored one must still read like."""
 
+    @property
+    def row(self) -> tuple[str, str, int, str, str]:
+        """What `SWAP_TASK` is given."""
+        document = self.document
+        return self.text, document["state"], document["attempt"], document["_id"], self.before
+
 
 class Readings:
     """The documents of at most `MOST` tasks that are not over: those last read or written."""
@@ -37,7 +43,7 @@ class Readings:
         self._texts: dict[str, tuple[str, Document]] = {}
 
     def read(self, text: str) -> Document:
-        """The document of a text that was just read; it changes with the next write."""
+        """The document of a text that was just read. Not to be held on to: the next write changes it."""
         document: Document = from_json(text)
         self._keep(document, text)
         return document
@@ -59,6 +65,6 @@ class Readings:
     def _keep(self, document: Document, text: str) -> None:
         self._texts.pop(document["_id"], None)
         if document["state"] in _LIVE:
-            if len(self._texts) == MOST:
-                del self._texts[next(iter(self._texts))]
             self._texts[document["_id"]] = text, document
+            if len(self._texts) > MOST:
+                del self._texts[next(iter(self._texts))]

@@ -27,7 +27,7 @@ SELECT json_group_object(id, json_extract(doc, ?))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 _UPDATE_TASK = """
 UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state = ? AND attempt = ?{also}"""
-REPLACE_TASK = "UPDATE tasks SET doc = ?, state = ?, attempt = ? WHERE id = ? AND doc = ?"
+SWAP_TASK = "UPDATE tasks SET doc = ?, state = ?, attempt = ? WHERE id = ? AND doc = ?"
 _SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
 SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
 _SELECT_TASKS = """

@@ -90,11 +90,12 @@ class WorkerPool:
         """Set when a task has ended here, and at a stop."""
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger(__name__)
-        metrics.worker_slots.labels("busy").set_function(lambda: len(self._held))
-        metrics.worker_slots.labels("free").set_function(lambda: concurrency - len(self._held))
 
     async def run(self) -> None:
         """Claim and run until `stop`; side tasks that die end the worker instead of dying silently."""
+        slots = self._metrics.worker_slots
+        slots.labels("busy").set_function(lambda: len(self._held))
+        slots.labels("free").set_function(lambda: self._concurrency - len(self._held))
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [

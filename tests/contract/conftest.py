@@ -15,15 +15,18 @@ import pytest
 from pymongo import MongoClient
 
 from server.ports import OutputStore, TaskStore
-from server.store import connect
+from server.store import connect, sqlite_readings
 from tests.contract.race import PATIENCE_S
+from tests.contract.steps import IN_PLACE
 from tests.mongo import MongoServer, database_url, new_database_name
 
 
 @pytest.fixture(params=["sqlite", "mongo"])
-def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def store_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of an empty task store."""
-    if request.param == "sqlite":
+    if request.param == IN_PLACE:
+        monkeypatch.setattr(sqlite_readings, "MOST", 0)
+    if request.param in ("sqlite", IN_PLACE):
         tmp_path: Path = request.getfixturevalue("tmp_path")
         yield f"sqlite://{tmp_path / 'tasks.db'}"
     else:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from server.domain import life
 from server.domain.task import Task
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, new_task
+
+IN_PLACE = "sqlite-in-place"
+"""SQLite as for a process that has read nothing lately: its writes go the other of their two ways."""
+
+either_way = pytest.mark.parametrize("store_url", ["sqlite", IN_PLACE, "mongo"], indirect=True)
+"""On every task store, and on SQLite in both ways of writing."""
 
 
 async def kept(store: TaskStore, task: Task) -> Task:

@@ -12,7 +12,9 @@ from server.domain.task import AttemptOutcome, TaskState
 from server.domain.writes import Write, with_images
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, full_task, new_error, new_image, new_task
-from tests.contract.steps import found, kept, running
+from tests.contract.steps import either_way, found, kept, running
+
+pytestmark = either_way
 
 
 async def test_a_write_changes_what_it_names_and_raises_the_revision_by_one(store: TaskStore) -> None:

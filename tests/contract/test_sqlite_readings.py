@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -13,10 +14,13 @@ import pytest
 from msgspec.structs import replace
 
 from server.domain import attempt_writes, life
+from server.domain.errors import StoreUnavailable
 from server.domain.task import Task
 from server.domain.writes import Write
+from server.store.batching import unavailable
 from server.store.documents import Change, encode_task, encode_write, new_token
 from server.store.sqlite import SqliteTaskStore
+from server.store.sqlite_access import FileAccess
 from server.store.sqlite_readings import MOST, Readings
 from server.store.sqlite_statements import to_json, update
 from tests.contract.every_write import every_kind_of_write
@@ -107,6 +111,56 @@ async def test_a_task_that_another_process_has_ended_stays_ended(store: SqliteTa
     await other.aclose()
     assert not await store.write(attempt_writes.cancel_running(task, NOW_MS))
     assert (await found(store, task.id)).state == "COMPLETED"
+
+
+async def test_a_document_is_swapped_by_the_thread_that_waits_for_a_lock(
+    store: SqliteTaskStore, path: Path, in_place: list[str]
+) -> None:
+    task = await running(store)
+    in_place.clear()
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(store.write(attempt_writes.add_image(task, new_image(0), NOW_MS)))
+        await asyncio.sleep(0)
+        holder.execute("COMMIT")
+    assert await writing
+    assert await store.write(attempt_writes.add_image(task, new_image(1), NOW_MS))
+    assert in_place == []
+    assert list((await found(store, task.id)).images) == [0, 1]
+
+
+async def test_after_a_write_of_unknown_end_the_store_is_asked(
+    store: SqliteTaskStore, path: Path, in_place: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took place, and its answer was lost: the same once more is refused, as it would be in place."""
+    task = await running(store)
+    write = replace(attempt_writes.add_image(task, new_image(0), NOW_MS), revision=task.revision)
+    transact = FileAccess.transact
+
+    async def lost(*arguments: Any) -> Any:
+        await transact(*arguments)
+        raise unavailable()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileAccess, "transact", lost)
+        with pytest.raises(StoreUnavailable):
+            await store.write(write)
+    in_place.clear()
+    assert not await store.write(write)
+    assert in_place == [task.id]
+    assert list((await found(store, task.id)).images) == [0]
+
+
+async def test_a_batch_that_one_write_spoils_is_done_one_by_one(store: SqliteTaskStore) -> None:
+    tasks = [await running(store) for _ in range(3)]
+    writes = [attempt_writes.add_image(task, new_image(0), NOW_MS) for task in tasks]
+    spoiled = replace(writes[1], set={"images.0": "\ud800"})
+    results = await asyncio.gather(
+        store.write(writes[0]), store.write(spoiled), store.write(writes[2]), return_exceptions=True
+    )
+    assert (results[0], results[2]) == (True, True)
+    assert isinstance(results[1], UnicodeEncodeError)
+    assert [len((await found(store, task.id)).images) for task in tasks] == [1, 0, 1]
 
 
 def test_only_so_many_are_kept_and_those_that_were_read_first_go_first() -> None:

@@ -14,7 +14,9 @@ from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskStat
 from server.domain.writes import Write, with_images
 from server.ports import TaskStore
 from tests.contract.samples import NOW_MS, new_error, new_image, new_task
-from tests.contract.steps import found, kept, running
+from tests.contract.steps import either_way, found, kept, running
+
+pytestmark = either_way
 
 Step = Callable[[Task], Write]
 

@@ -31,6 +31,10 @@ def test_two_providers_of_one_beginning_are_refused() -> None:
         pools_of([ScriptedProvider(name="local"), ScriptedProvider(name="loud")])
 
 
+async def test_a_workers_parts_are_tested_on_its_event_loop() -> None:
+    assert type(asyncio.get_running_loop()).__module__ == "uvloop"
+
+
 # --- slots -------------------------------------------------------------------------------------------
 
 

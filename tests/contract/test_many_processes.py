@@ -20,6 +20,7 @@ ACKNOWLEDGED = 150
 """So many inserts before the kill; few, because the test server for MongoDB scans its collections."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_of_twenty_writers_in_four_processes_one_wins_every_round(store_url: str) -> None:
     assert await race(store_url, rounds=50, processes=4, writers=5) == [(1, 1)] * 50

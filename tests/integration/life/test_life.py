@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -235,6 +236,7 @@ class Life(RuleBasedStateMachine):
         return alive[choice % len(alive)]
 
 
+@pytest.mark.long
 def test_every_promise_holds_in_every_life(redis_url: str, redis_prefix: str, tmp_path: Path) -> None:
     Life.redis_url, Life.redis_prefix, Life.directory = redis_url, redis_prefix, tmp_path
     run_state_machine_as_test(

@@ -135,6 +135,7 @@ async def test_a_rebuild_is_struck_before_any_command_and_gone_on_with_by_anothe
     assert await struck_everywhere(play) > 8
 
 
+@pytest.mark.long
 async def test_others_work_on_while_a_damaged_queue_is_dropped(
     struck_everywhere: Callable[[Play], Awaitable[int]], board: Board, caller_cap: int
 ) -> None:

@@ -27,9 +27,15 @@ async def test_a_queued_task_takes_less_than_200_bytes(
 ) -> None:
     await board.client.flushall()
     before = int((await board.client.info("memory"))["used_memory"])
+    of_all = str(ULID())[:20]  # numbered to the length of an id: to make one takes longer than to enqueue it
     await queue.enqueue(
         [
-            Entry(task_id=str(ULID()), pool="lo", priority=Priority.DEFAULT, caller=f"caller {n % callers}")
+            Entry(
+                task_id=f"{of_all}{n:06}",
+                pool="lo",
+                priority=Priority.DEFAULT,
+                caller=f"caller {n % callers}",
+            )
             for n in range(tasks)
         ]
     )

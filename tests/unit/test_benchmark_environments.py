@@ -35,11 +35,12 @@ def test_an_environment_is_made_once_and_again_when_its_requirements_change(
     assert python_of(library.environment) == python
     assert capsys.readouterr().out == ""
 
-    requirements.write_text(f"{library.environment} @ file://{place}/missing.whl\n")
+    wheel = f"{library.environment}-1.0-py3-none-any.whl"
+    requirements.write_text(f"{library.environment} @ file://{place}/{wheel}\n")
     results = Results()
     assert [contender.name for contender in prepared([Service(), library], results)] == [OURS]
     assert "installing into" in capsys.readouterr().out
-    assert "missing.whl" in results.missing[library.name]
+    assert wheel in results.missing[library.name]
     with pytest.raises(NotInstalled):
         python_of(library.environment)
 

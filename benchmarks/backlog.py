@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, closing
 
 import redis
 from ulid import ULID
@@ -34,9 +34,7 @@ TTL_MS = 7 * 86_400_000
 
 async def fill(stack: Stack, tasks: int) -> float:
     """Bring in so many; the bytes that each takes of Redis. Raises MeasureFailed."""
-    store = await open_store(stack.store_url, timeout_s=PATIENCE_S)
-    queue = await RedisTaskQueue.connect(stack.redis.url, timeout_s=PATIENCE_S)
-    try:
+    async with _store_and_queue(stack) as (store, queue):
         before = _used_memory(stack.redis.url)
         newest, apart_ms = now_ms() - NEWEST_MS, (OLDEST_MS - NEWEST_MS) / tasks
         for first in range(0, tasks, BATCH):
@@ -45,9 +43,6 @@ async def fill(stack: Stack, tasks: int) -> float:
             await _keep(store, batch)
             await queue.enqueue([_entry(task) for task in batch])
         return (_used_memory(stack.redis.url) - before) / tasks
-    finally:
-        await queue.aclose()
-        await store.aclose()
 
 
 async def walk_over(stack: Stack) -> None:
@@ -56,15 +51,10 @@ async def walk_over(stack: Stack) -> None:
     It finds nothing missing and leaves its mark. Workers that come later find that, as in a service that has
     run before.
     """
-    store = await open_store(stack.store_url, timeout_s=PATIENCE_S)
-    queue = await RedisTaskQueue.connect(stack.redis.url, timeout_s=PATIENCE_S)
-    try:
+    async with _store_and_queue(stack) as (store, queue):
         sweep = Sweep(queue, store, lease_ms=1_000)
         while (await sweep.step()).more:
             pass
-    finally:
-        await queue.aclose()
-        await store.aclose()
     let_walk(stack)
 
 
@@ -89,6 +79,15 @@ def let_walk(stack: Stack) -> None:
     """The next worker's sweep may walk at once, though another sweep was here until now."""
     with redis.Redis.from_url(stack.redis.url) as client:
         client.delete(QueueKeys().named("sweeper"))
+
+
+@asynccontextmanager
+async def _store_and_queue(stack: Stack) -> AsyncIterator[tuple[TaskStore, RedisTaskQueue]]:
+    async with (
+        aclosing(await open_store(stack.store_url, timeout_s=PATIENCE_S)) as store,
+        aclosing(await RedisTaskQueue.connect(stack.redis.url, timeout_s=PATIENCE_S)) as queue,
+    ):
+        yield store, queue
 
 
 def _opened(stack: Stack) -> sqlite3.Connection:

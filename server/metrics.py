@@ -165,7 +165,7 @@ class Metrics:
 
 def _found_once(metric: Family) -> Family:
     # A child lives as long as its family here; finding one again by locks and strings takes 5 µs, and a
-    # task does it half a dozen times.
+    # call does it twice, a task half a dozen times.
     metric.labels = cache(metric.labels)  # type: ignore[method-assign]
     return metric
 

@@ -17,7 +17,6 @@ import grpc.aio
 import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
-from prometheus_client import Counter
 from ulid import ULID
 
 from server.api.status import INTERNAL_TEXT, describe
@@ -88,10 +87,8 @@ class Calls(grpc.aio.ServerInterceptor):
         raise AssertionError(f"{method} is of a kind this server has no use for")
 
     def _unary(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
-        meter = _Meter(self._metrics, method)
-
         async def call(raw: bytes, context: Context) -> Any:
-            watch = _Watch(meter)
+            watch = _Watch(self._metrics, method)
             _name_in_logs(context)
             try:
                 answer = await behaviour(parse(raw), context)
@@ -103,10 +100,8 @@ class Calls(grpc.aio.ServerInterceptor):
         return call
 
     def _stream(self, method: str, parse: Callable[[Any], Any], behaviour: Any) -> Any:
-        meter = _Meter(self._metrics, method)
-
         async def call(raw: Any, context: Context) -> AsyncIterator[Any]:
-            watch = _Watch(meter)
+            watch = _Watch(self._metrics, method)
             _name_in_logs(context)
             try:
                 async for answer in behaviour(parse(raw), context):
@@ -161,39 +156,20 @@ class Calls(grpc.aio.ServerInterceptor):
         raise AssertionError("context.abort always raises")
 
 
-class _Meter:
-    """Counts the calls of one method; finding a metric by its labels takes longer than counting with it."""
-
-    def __init__(self, metrics: Metrics, method: str) -> None:
-        self.method = method
-        self.seconds = metrics.rpc_seconds.labels(method)
-        self._handled = metrics.rpc_handled
-        self._by_code: dict[grpc.StatusCode, Counter] = {}
-
-    def handled(self, code: grpc.StatusCode) -> Counter:
-        """The counter of the calls that ended so."""
-        counter = self._by_code.get(code)
-        if counter is None:
-            counter = self._by_code[code] = self._handled.labels(self.method, code.name)
-        return counter
-
-
 class _Watch:
     """Counts one call when it ends."""
 
-    __slots__ = ("_meter", "_start")
+    __slots__ = ("_handled", "_seconds", "_start", "method")
 
-    def __init__(self, meter: _Meter) -> None:
-        self._meter = meter
+    def __init__(self, metrics: Metrics, method: str) -> None:
+        self.method = method
+        self._handled = metrics.rpc_handled
+        self._seconds = metrics.rpc_seconds.labels(method)
         self._start = time.perf_counter()
 
-    @property
-    def method(self) -> str:
-        return self._meter.method
-
     def ended(self, code: grpc.StatusCode) -> None:
-        self._meter.handled(code).inc()
-        self._meter.seconds.observe(time.perf_counter() - self._start)
+        self._handled.labels(self.method, code.name).inc()
+        self._seconds.observe(time.perf_counter() - self._start)
 
 
 def caller(context: Context) -> str:

@@ -61,6 +61,10 @@ class TaskStore(Protocol):
         """Those of the tasks that exist, by id."""
         ...
 
+    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
+        """What the sweep needs of those of the tasks that exist, by id; of those that are over as well."""
+        ...
+
     async def write(self, write: Write) -> bool:
         """Do the conditional write; whether this very write, and no other, took place."""
         ...

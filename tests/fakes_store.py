@@ -70,10 +70,10 @@ class MemoryStore:
         self.rows[worker_id] = WorkerRow(id=worker_id, beat=0, lost=lost)
         return worker_id
 
-    async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
         """See TaskStore."""
         await self.before_read()
-        found = {task_id: self.tasks[task_id] for task_id in task_ids if task_id in self.tasks}
+        found = {task_id: _live(self.tasks[task_id]) for task_id in task_ids if task_id in self.tasks}
         await self.after_read()
         return found
 

@@ -206,7 +206,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class LiveTask(Struct, frozen=True, kw_only=True):
-    """What the sweep needs of a task that is not over: read in pages, so only a few fields."""
+    """What the sweep needs of a task: a few fields, whatever else a newer version has written into it."""
 
     id: str
     caller: str

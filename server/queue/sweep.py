@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 from ulid import ULID
 
-from server.domain.task import LiveTask, Task, TaskState
+from server.domain.task import LiveTask, TaskState
 from server.ports import WorkerRow, now_ms
 from server.queue.keys import TOKEN_LENGTH, line_of
 from server.queue.recovery import Marker, SweepState
@@ -61,7 +61,7 @@ class SweepReport(Struct, frozen=True, kw_only=True):
 class SweptStore(Protocol):
     """The part of `ports.TaskStore` that the sweep reads."""
 
-    async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
         """See TaskStore."""
         ...
 
@@ -134,7 +134,7 @@ class Sweep:
         leases = await self._queue.due(most_due=MOST_DUE, most_expired=MOST_EXPIRED)
         if not leases:
             return 0, False
-        tasks = await self._store.get_many([lease.task_id for lease in leases])
+        tasks = await self._store.live_fields([lease.task_id for lease in leases])
         # Read after the tasks: a worker has its row before it is any task's owner.
         alive = {worker.id for worker in await self._store.workers() if not worker.lost}
         now = self._clock()
@@ -228,7 +228,7 @@ def _place(task: LiveTask, now: int) -> Ready | Owned:
     return Ready(delay_ms=max(0, task.not_before_ms - now))
 
 
-def _verdict(task: Task | None, alive: set[str], now: int) -> Ready | Owned | Over:
+def _verdict(task: LiveTask | None, alive: set[str], now: int) -> Ready | Owned | Over:
     """What becomes of a task whose lease has expired."""
     if task is None or task.state.terminal:
         return Over()

@@ -41,7 +41,7 @@ INSERT_SLOT = "new"
 """The slot of `tokens` that holds the token of the insert."""
 
 LIVE_FIELDS = ("caller", "user_id", "state", "priority", "pool", "owner", "not_before_ms")
-"""What `decode_live` needs beside `_id`: the projection of a page of live tasks."""
+"""What `decode_live` needs beside `_id`: the projection of what the sweep reads."""
 
 # Calling an enum class costs several times a dict look-up, and GetTask does a dozen of them.
 _STATES = {member.value: member for member in TaskState}
@@ -207,13 +207,17 @@ def decode_task(document: Mapping[str, Any]) -> Task:
 
 
 def decode_live(document: Mapping[str, Any]) -> LiveTask:
-    """The live task of a document that holds `_id` and LIVE_FIELDS; missing or null means the default."""
+    """The live task of a document that holds `_id` and LIVE_FIELDS; missing or null means the default.
+
+    A state or a priority that a newer version has written does not keep the sweep from its work: the task
+    counts as one that is not over, and goes to whoever can read it.
+    """
     return LiveTask(
         id=document["_id"],
         caller=document["caller"],
         user_id=document.get("user_id") or "",
-        state=_STATES[document["state"]],
-        priority=_PRIORITIES[document["priority"]],
+        state=_STATES.get(document["state"], TaskState.PROCESSING),
+        priority=_PRIORITIES.get(document["priority"], Priority.DEFAULT),
         pool=document["pool"],
         owner=document.get("owner") or "",
         not_before_ms=document.get("not_before_ms") or 0,

@@ -93,12 +93,18 @@ class MongoTaskStore:
 
     async def get(self, task_id: str) -> Task | None:
         """See TaskStore."""
-        return await self._reads.submit(task_id)
+        document = await self._reads.submit(task_id)
+        return None if document is None else decode_task(document)
 
     async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
         """See TaskStore."""
         found = await self._find(task_ids)
         return {task_id: decode_task(document) for task_id, document in found.items()}
+
+    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
+        """See TaskStore."""
+        found = await self._find(task_ids, LIVE_FIELDS)
+        return {task_id: decode_live(document) for task_id, document in found.items()}
 
     async def write(self, write: Write) -> bool:
         """See TaskStore."""
@@ -229,10 +235,9 @@ class MongoTaskStore:
     async def _flush_writes(self, updates: Sequence[Update], timeout_s: float) -> list[bool | Exception]:
         return await update_each(self._database, self._tasks, updates, timeout_s=timeout_s)
 
-    async def _flush_reads(self, task_ids: Sequence[str], timeout_s: float) -> list[Task | None]:
+    async def _flush_reads(self, task_ids: Sequence[str], timeout_s: float) -> list[Document | None]:
         found = await self._database.run(partial(find_each, self._tasks, task_ids), timeout_s=timeout_s)
-        tasks = {task_id: decode_task(document) for task_id, document in found.items()}
-        return [tasks.get(task_id) for task_id in task_ids]
+        return [found.get(task_id) for task_id in task_ids]
 
     async def _flush_claims(
         self, claims: Sequence[tuple[str, RequestIdRow]], timeout_s: float

@@ -24,6 +24,7 @@ from server.store.sqlite_statements import (
     REMOVE_WORKER,
     SELECT_CANCELS,
     SELECT_LIVE,
+    SELECT_LIVE_FIELDS,
     SELECT_PAGE,
     SELECT_REQUEST_ID,
     SELECT_REVISIONS,
@@ -91,6 +92,11 @@ class SqliteTaskStore:
         """See TaskStore."""
         return await self._file.read(lambda db: read_tasks(db, task_ids))
 
+    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
+        """See TaskStore."""
+        found = await self._read_live(SELECT_LIVE_FIELDS, (to_json(list(task_ids)),))
+        return {task.id: task for task in found}
+
     async def write(self, write: Write) -> bool:
         """See TaskStore."""
         if write.state.terminal:
@@ -121,11 +127,7 @@ class SqliteTaskStore:
 
     async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
         """See TaskStore."""
-        rows = await self._read_json(SELECT_LIVE.format(fields=LIVE_PATHS), (after, limit))
-        page = [
-            decode_live({"_id": task_id, **dict(zip(LIVE_FIELDS, rest, strict=True))})
-            for task_id, rest in rows
-        ]
+        page = await self._read_live(SELECT_LIVE, (after, limit))
         page.sort(key=lambda task: task.id)
         return page
 
@@ -205,6 +207,12 @@ class SqliteTaskStore:
         self, claims: Sequence[tuple[str, RequestIdRow]], timeout_s: float
     ) -> Sequence[RequestIdRow]:
         return await self._file.transact(lambda db: claim_request_ids(db, claims), timeout_s)
+
+    async def _read_live(self, sql: str, parameters: tuple[object, ...]) -> list[LiveTask]:
+        return [
+            decode_live({"_id": task_id, **dict(zip(LIVE_FIELDS, rest, strict=True))})
+            for task_id, rest in await self._read_json(sql.format(fields=LIVE_PATHS), parameters)
+        ]
 
     async def _read_json(self, sql: str, parameters: tuple[object, ...]) -> Any:
         return from_json(await self._file.read(lambda db: db.execute(sql, parameters).fetchone()[0]))

@@ -42,6 +42,9 @@ SELECT_LIVE = """
 SELECT json_group_array(json_array(id, json_extract(doc, {fields}))) FROM (
     SELECT id, doc FROM tasks WHERE state IN ('PENDING', 'PROCESSING') AND id > ? ORDER BY id LIMIT ?
 )"""
+SELECT_LIVE_FIELDS = """
+SELECT json_group_array(json_array(id, json_extract(doc, {fields})))
+FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 SELECT_PAGE = "SELECT doc FROM tasks WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
 LIVE_PATHS = ", ".join(f"'$.{name}'" for name in LIVE_FIELDS)
 _CLAIM_REQUEST_IDS = "INSERT INTO request_ids VALUES {rows} ON CONFLICT (key) DO NOTHING"

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
 from server.domain import attempt_writes, life
-from server.domain.task import Task
+from server.domain.task import Priority, Task, TaskState
+from server.domain.writes import Write
 from server.ports import RequestIdRow, TaskStore
 from tests.contract.any_task import tasks
 from tests.contract.samples import NOW_MS, full_task, new_id, new_image, new_task
@@ -69,8 +70,31 @@ async def test_many_are_read_at_once(store: TaskStore) -> None:
     assert set(await store.get_many(asked)) == set(ids)
     assert (await store.get_many(asked))[ids[5]] == some[5]
     assert await store.revisions(asked) == {**dict.fromkeys(ids, 1), ids[0]: 2}
+    live = await store.live_fields(asked)
+    assert set(live) == set(ids)
+    assert [live[task_id].state for task_id in ids[:2]] == [TaskState.CANCELLED, TaskState.PENDING]
+    assert live[ids[5]] == (await store.live_page(after="", limit=100))[4]
     assert await store.get_many([]) == {}
+    assert await store.live_fields([]) == {}
     assert await store.revisions([]) == {}
+
+
+async def test_what_a_newer_version_wrote_keeps_nobody_from_other_tasks(store: TaskStore) -> None:
+    """During a rollout, or after one was taken back: the sweep must go on, and so must all who read."""
+    newer, newest, known = [await kept(store, new_task()) for _ in range(3)]
+    told = ((newer, {"type": "VIDEO", "priority": "URGENT"}), (newest, {"state": "PAUSED"}))
+    for task, values in told:
+        write = Write(task_id=task.id, state=task.state, attempt=0, token_slot=1, set=values)
+        assert await store.write(write)
+
+    live = await store.live_fields([newer.id, newest.id, known.id])
+    assert [live[task.id].priority for task in (newer, known)] == [Priority.DEFAULT] * 2
+    assert not live[newest.id].state.terminal
+    assert {task.id for task in await store.live_page(after="", limit=10)} == {newer.id, known.id}
+
+    reads = await asyncio.gather(*(store.get(task.id) for task in (newer, known)), return_exceptions=True)
+    assert isinstance(reads[0], KeyError)
+    assert reads[1] == known
 
 
 async def test_concurrent_reads_each_get_their_own(store: TaskStore) -> None:

@@ -77,11 +77,14 @@ class Delivery:
         Raises what `progress` and `receipt` raise at once. A ProviderError waits until the rest has come; a
         retryable one of a download goes first: what is bought must not be given up.
         """
-        self._start(self._read(answer), "ark-answer")
+        reading = self._start(self._read(answer), "ark-answer")
         try:
             while self._under_way:
                 await self._take(await self._inbox.get())
         finally:
+            reading.cancel()
+            # A task that is cancelled before its first step never takes it: what was read up to now is told.
+            await asyncio.sleep(0)
             for work in self._works:
                 work.cancel()
             await asyncio.gather(*self._works, return_exceptions=True)
@@ -163,9 +166,11 @@ class Delivery:
         if self._fetch_error is None or error.hope > self._fetch_error.hope:
             self._fetch_error = error
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         self._under_way += 1
-        self._works.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        self._works.append(task)
+        return task
 
     async def _ours(self, step: Awaitable[None]) -> None:
         """Time that is not the vendor's, counted once where several steps overlap."""

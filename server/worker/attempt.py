@@ -236,9 +236,12 @@ class Attempt:
 
     @asynccontextmanager
     async def _own_time(self) -> AsyncIterator[None]:
-        """Time that is not the provider's: while a store is away the result is held."""
+        """Time that is not the provider's: while a store is away the result is held.
+
+        What comes as the step's time ends is taken in all the same.
+        """
         now = asyncio.get_running_loop().time
-        if self._pauses == 0:
+        if self._pauses == 0 and not self._bound.expired():
             self._left_s = (self._bound.when() or now()) - now()
             self._bound.reschedule(None)
         self._pauses += 1
@@ -246,7 +249,7 @@ class Attempt:
             yield
         finally:
             self._pauses -= 1
-            if self._pauses == 0:
+            if self._pauses == 0 and not self._bound.expired():
                 self._bound.reschedule(now() + self._left_s)
 
     # --- how it ends --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import structlog
@@ -170,7 +169,7 @@ class WorkerPool:
             if returned:
                 self._log.warning("claims whose answer was lost are given back", tasks=returned)
         self._unheard = True
-        with self._ends.told(worker) as over:
+        async with self._ends.told(worker) as over:
             claims = await self._queue.claim(
                 worker=worker,
                 free=free,
@@ -230,10 +229,14 @@ class WorkerPool:
             running.again = (claimed, worker)
             return
 
-        def hold(entry: Entry) -> None:
+        def hold(entry: Entry | None) -> None:
             held = self._held.get(task_id)
             if held is not None:
                 held.entry = entry
+
+        def over() -> None:
+            hold(None)
+            self._ends.add(worker, task_id)
 
         def may_call() -> bool:
             return not self._stopping.is_set() and self._beat.fresh and self._beat.id == worker
@@ -242,7 +245,7 @@ class WorkerPool:
         holder = Holder(
             worker=worker,
             hold=hold,
-            over=partial(self._ends.add, worker, task_id),
+            over=over,
             may_call=may_call,
             cancel=cancel,
         )
@@ -275,15 +278,18 @@ class WorkerPool:
         """Prolong the leases of what runs here, every third of a lease."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
-            by_worker: dict[str, list[Entry]] = {}
-            for held in self._held.values():
-                if held.entry is not None:
-                    by_worker.setdefault(held.worker, []).append(held.entry)
             try:
-                for worker, entries in by_worker.items():
-                    await self._queue.renew(
-                        worker=worker, entries=entries, lease_ms=round(self._lease_s * 1000)
-                    )
+                for worker in {held.worker for held in self._held.values()}:
+                    async with self._ends.telling:
+                        await self._queue.renew(
+                            worker=worker,
+                            entries=[
+                                held.entry
+                                for held in self._held.values()
+                                if held.worker == worker and held.entry is not None
+                            ],
+                            lease_ms=round(self._lease_s * 1000),
+                        )
             except QueueUnavailable as error:
                 self._log.warning("Redis is away; leases are not prolonged", error=str(error))
 

@@ -17,10 +17,10 @@ from server.domain.request import MAX_REFERENCE_BYTES
 from server.domain.routing import Routing
 from server.downloads import Downloader, reach
 from server.links import Links
-from server.metrics import Metrics
 from server.parts import (
     HOST,
     LOOPBACK,
+    Parts,
     StoppedWhileStarting,
     check,
     configured_providers,
@@ -272,7 +272,7 @@ async def run_worker(
             asyncio.create_task(beat.run(), name="beat"),
             asyncio.create_task(observer.run(), name="observer"),
             asyncio.create_task(cancels.listen(pool.cancel), name="cancels"),
-            asyncio.create_task(_sweep(sweep, parts.metrics, every_s=min(1.0, lease_s / 3)), name="sweep"),
+            asyncio.create_task(_sweep(sweep, parts, every_s=min(1.0, lease_s / 3)), name="sweep"),
         ]
         running = asyncio.create_task(pool.run(), name="worker-pool")
         on_ready(Listening(grpc_port=0, http_port=parts.http_port))
@@ -294,12 +294,15 @@ async def run_worker(
             await cancelled([*background, running])
 
 
-async def _sweep(sweep: Sweep, metrics: Metrics, *, every_s: float) -> None:
+async def _sweep(sweep: Sweep, parts: Parts, *, every_s: float) -> None:
     """Take a step of the sweep on a timer, at once while there is more to do."""
-    log = structlog.get_logger(__name__)
+    from server.worker.expiry import end_overdue
+
+    log, metrics = structlog.get_logger(__name__), parts.metrics
     while True:
         try:
             report = await sweep.step()
+            await end_overdue(report.overdue, store=parts.store, queue=parts.queue, metrics=metrics)
         except (QueueUnavailable, StoreUnavailable) as error:
             log.warning("the sweep goes on when it can", error=str(error))
         except Exception as error:  # a row that cannot be read must not end every worker

@@ -101,4 +101,5 @@ def _live(task: Task) -> LiveTask:
         pool=task.pool,
         owner=task.owner,
         not_before_ms=task.not_before_ms,
+        ttl_time_ms=task.ttl_time_ms,
     )

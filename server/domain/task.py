@@ -216,6 +216,7 @@ class LiveTask(Struct, frozen=True, kw_only=True):
     pool: str
     owner: str
     not_before_ms: int
+    ttl_time_ms: int
 
     @property
     def queue_caller(self) -> str:

@@ -50,6 +50,9 @@ class SweepReport(Struct, frozen=True, kw_only=True):
     """Expired leases that were given back, given to their owner, or taken out."""
     added: int = 0
     """Tasks that the store holds and the queue did not."""
+    overdue: tuple[str, ...] = ()
+    """Waiting tasks whose ttl is over, as far as this step has walked: who claims them ends them, if anybody
+    serves their pool."""
     rebuilding: bool = False
     """A rebuild was begun: the marker was missing, or written by another Redis."""
     inconsistent: bool = False
@@ -124,8 +127,9 @@ class Sweep:
                 return SweepReport(expired=expired, more=more)
             if not await self._start_walk(marker):
                 return SweepReport(expired=expired, inconsistent=True, more=True)
-        added, more_pages = await self._walk(marker)
-        return SweepReport(expired=expired, added=added, more=more or more_pages)
+        overdue: list[str] = []
+        added, more_pages = await self._walk(marker, overdue)
+        return SweepReport(expired=expired, added=added, overdue=tuple(overdue), more=more or more_pages)
 
     # --- S1 -----------------------------------------------------------------------------------------
 
@@ -181,8 +185,8 @@ class Sweep:
             self._next_compare_ms = now + COMPARE_INTERVAL_MS
         return True
 
-    async def _walk(self, marker: Marker) -> tuple[int, bool]:
-        """Add what is missing, page by page: how many, and whether to go on at once.
+    async def _walk(self, marker: Marker, overdue: list[str]) -> tuple[int, bool]:
+        """Add what is missing, page by page: how many, and whether to go on at once. Notes what is `overdue`.
 
         A walk starts at the marker or before it and has no gaps, so the marker may follow it; not past the
         grace before the walk's start, for tasks with later ids may yet appear in pages that were read.
@@ -194,6 +198,7 @@ class Sweep:
             reached = self._grace_id if last else min(tasks[-1].id, self._grace_id)
             advanced = marker.advanced_to(reached, at_end=last)
             now = self._clock()
+            overdue += (t.id for t in tasks if t.state is TaskState.PENDING and t.ttl_time_ms <= now)
             added = await self._queue.add_page(
                 [(task.id, _line(task), _place(task, now)) for task in tasks],
                 old=marker,

@@ -40,7 +40,7 @@ from server.store.fields import (
 INSERT_SLOT = "new"
 """The slot of `tokens` that holds the token of the insert."""
 
-LIVE_FIELDS = ("caller", "user_id", "state", "priority", "pool", "owner", "not_before_ms")
+LIVE_FIELDS = ("caller", "user_id", "state", "priority", "pool", "owner", "not_before_ms", "ttl_time_ms")
 """What `decode_live` needs beside `_id`: the projection of what the sweep reads."""
 
 # Calling an enum class costs several times a dict look-up, and GetTask does a dozen of them.
@@ -221,4 +221,5 @@ def decode_live(document: Mapping[str, Any]) -> LiveTask:
         pool=document["pool"],
         owner=document.get("owner") or "",
         not_before_ms=document.get("not_before_ms") or 0,
+        ttl_time_ms=document["ttl_time_ms"],
     )

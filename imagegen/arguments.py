@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
         service.add_argument("--tls", action="store_true", help="connect with TLS")
         added.add_argument(
-            "--json", action="store_true", help="print exactly one JSON document, nothing else"
+            "--json",
+            action="store_true",
+            help="print exactly one JSON document; that of an error has task_id, request_id and error",
         )
         return added
 

@@ -35,11 +35,15 @@ async def run(arguments: argparse.Namespace) -> int:
     """Does what the command line asks for and returns the exit code; every error has been reported by
     then."""
     screen = Screen(as_json=arguments.json)
-    errand = Errand(target=arguments.target, output=getattr(arguments, "output", None))
+    errand = Errand(
+        target=arguments.target,
+        output=getattr(arguments, "output", None),
+        request_id=getattr(arguments, "request_id", None) or "",
+    )
 
     def report(message: str, document: dict[str, Any], code: int) -> int:
         screen.error(message)
-        screen.document({"task_id": errand.task_id, "error": document})
+        screen.document({"task_id": errand.task_id, "request_id": errand.request_id, "error": document})
         return code
 
     try:
@@ -106,7 +110,7 @@ class _Command:
 
     async def task(self) -> int:
         task = await self.client.get(self.arguments.task_id)
-        self.errand.task_id = task.task_id
+        self.errand.task_id, self.errand.request_id = task.task_id, task.request_id
         if self.arguments.wait and not has_ended(task):
             with self.screen.progress(images=task.progress.images_wanted) as tracker:
                 tracker.task(task)

@@ -212,6 +212,21 @@ async def test_an_error_as_json(service: ScriptedService, tmp_path: Path) -> Non
     assert [violation["field"] for violation in error["field_violations"]] == ["size", "seed"]
 
 
+async def test_an_unknown_acceptance_as_json_names_the_request_id(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    """The fresh id of the lost request finds its task: a repeat under it buys nothing twice."""
+    silence = Fault(code=grpc.StatusCode.DEADLINE_EXCEEDED, domain="")
+    service.on("GenerateImageAsync", silence)
+    service.on("StreamSequentialImages", silence)
+    for command, method in (("generate", "GenerateImageAsync"), ("sequence", "StreamSequentialImages")):
+        outcome = await imagegen(command, "a cat", "--json", "--target", service.target, cwd=tmp_path)
+        assert outcome.code == 3
+        document = outcome.document()
+        [request] = service.asked(method)
+        assert (document["task_id"], document["request_id"]) == ("", request.request_id)
+
+
 async def test_a_full_queue_says_when_to_come_back(service: ScriptedService, tmp_path: Path) -> None:
     fault = Fault(code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="QUEUE_FULL", retry_after_s=7)
     service.on("GenerateImageAsync", fault)
@@ -248,7 +263,7 @@ async def test_the_end_of_the_wait_as_json(service: ScriptedService, tmp_path: P
     assert (document["task_id"], document["error"]["reason"]) == (TASK_ID, "ERROR_REASON_WAIT_EXPIRED")
 
 
-async def interrupt(service: ScriptedService, method: str, tmp_path: Path) -> Outcome:
+async def interrupt(service: ScriptedService, method: str, tmp_path: Path, *options: str) -> Outcome:
     """Runs the command and sends Ctrl-C while `method` is waiting for its answer."""
     waiting = asyncio.Event()
 
@@ -259,7 +274,7 @@ async def interrupt(service: ScriptedService, method: str, tmp_path: Path) -> Ou
 
     service.on(method, never)
     arguments = ("generate", "a cat", "--request-id", "order-17", "--target", service.target)
-    async with imagegen_process(*arguments, cwd=tmp_path) as process:
+    async with imagegen_process(*arguments, *options, cwd=tmp_path) as process:
         async with asyncio.timeout(20):
             await waiting.wait()
         process.send_signal(signal.SIGINT)
@@ -279,6 +294,13 @@ async def test_ctrl_c_before_the_task_has_an_id(service: ScriptedService, tmp_pa
     outcome = await interrupt(service, "GenerateImageAsync", tmp_path)
     assert outcome.code == 130
     assert "--request-id order-17 finds its task" in one_line(outcome.err)
+
+
+async def test_ctrl_c_as_json_names_the_request_id(service: ScriptedService, tmp_path: Path) -> None:
+    outcome = await interrupt(service, "GenerateImageAsync", tmp_path, "--json")
+    assert outcome.code == 130
+    document = outcome.document()
+    assert (document["task_id"], document["request_id"]) == ("", "order-17")
 
 
 async def test_a_wrong_picture_is_not_saved(service: ScriptedService, tmp_path: Path) -> None:

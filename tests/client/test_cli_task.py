@@ -70,6 +70,17 @@ async def test_the_exit_code_tells_the_end_only_when_it_is_waited_for(
     assert (waited.err == "") == (with_wait == 0)
 
 
+async def test_the_end_of_the_wait_as_json_names_both_ids(service: ScriptedService, tmp_path: Path) -> None:
+    processing = Task()
+    processing.CopyFrom(PROCESSING)
+    processing.request_id = "order-17"
+    stands(service, processing)
+    service.on("WaitTask", WaitTaskResponse(task=processing))
+    arguments = ("task", TASK_ID, "--wait", "--timeout", "0", "--json", "--target", service.target)
+    document = (await imagegen(*arguments, cwd=tmp_path)).document()
+    assert (document["task_id"], document["request_id"]) == (TASK_ID, "order-17")
+
+
 async def test_wait_follows_the_task_and_saves(service: ScriptedService, tmp_path: Path) -> None:
     images = [service.pictures.add(index=index) for index in (0, 1)]
     stands(service, PENDING)

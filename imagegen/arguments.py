@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -31,13 +33,30 @@ exit codes:
 """
 
 
+class _WrongUsage(Exception):
+    """The name of the command, and what is wrong."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        raise _WrongUsage(self.prog, message)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `imagegen`. It exits 2 with one line on stderr when the arguments are wrong."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for. Raises SystemExit 2 after one line on stderr, and the document of an
+    error where `--json` asks for one, when the arguments are wrong."""
+    try:
+        return _build_parser().parse_args(argv)
+    except _WrongUsage as error:
+        command, message = error.args
+        if "--json" in argv:  # nothing is parsed that could tell
+            document = {"task_id": "", "request_id": "", "error": {"message": message}}
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stderr.write(f"{command}: {message} (see {command} --help)\n")
+        raise SystemExit(2) from error
+
+
+def _build_parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="imagegen", description="Makes pictures.", epilog=_EPILOG, formatter_class=formatter

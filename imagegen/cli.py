@@ -15,9 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The library's own log lines would stand between ours; it reads this once, when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from imagegen.arguments import build_parser
+        from imagegen.arguments import parse
 
-        arguments = build_parser().parse_args(argv)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         try:
             from imagegen.commands import run
         except ModuleNotFoundError as error:

@@ -172,6 +172,14 @@ def test_wrong_usage_is_one_line(
     assert re.fullmatch(r"imagegen[^\n]*\(see imagegen[^\n]* --help\)\n", err)
 
 
+async def test_wrong_usage_as_json_is_one_document(tmp_path: Path) -> None:
+    outcome = await imagegen("generate", "a cat", "--seed", "x", "--json", cwd=tmp_path)
+    assert outcome.code == 2
+    message = "argument --seed: 'x' is no whole number from -1 to 2147483647"
+    assert outcome.document() == {"task_id": "", "request_id": "", "error": {"message": message}}
+    assert outcome.err == f"imagegen generate: {message} (see imagegen generate --help)\n"
+
+
 async def test_without_rich_the_extra_is_named(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['rich'] = None; from imagegen.cli import main; sys.exit(main(['health']))"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -10,17 +11,18 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from task.v1.image_pb2 import OutputRef
 
 from imagegen.fields import Reference, RequestFields
+from imagegen.saving import SUFFIXES, CannotSave, Destination, expanded
 
 DEFAULT_TARGET = "localhost:8080"
 YEAR_S = 366 * 86400
 MAX_REFERENCE_BYTES = 10 * 1024 * 1024
-SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+MAX_SHOWN = 60
+"""Of a text that is no reference a message shows so many characters: it may be a whole picture."""
 
 _EPILOG = """\
 exit codes:
@@ -77,6 +79,7 @@ def _build_parser() -> argparse.ArgumentParser:
         service = added.add_argument_group("service")
         service.add_argument(
             "--target",
+            type=utf8,
             metavar="HOST:PORT",
             default=os.environ.get("IMAGEGEN_TARGET") or DEFAULT_TARGET,
             help=f"where the service is (default: IMAGEGEN_TARGET, else {DEFAULT_TARGET})",
@@ -101,15 +104,15 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_request(sequence)
 
     task = command("task", "Show how a task went, and fetch what it made.", "TASK_ID")
-    task.add_argument("task_id", metavar="TASK_ID")
+    task.add_argument("task_id", type=utf8, metavar="TASK_ID")
     task.add_argument(
         "--wait", action="store_true", help="wait for its end; the exit code then says how it ended"
     )
-    task.add_argument("-o", "--output", metavar="DIR|FILE", help="save its pictures")
+    task.add_argument("-o", "--output", type=output, metavar="DIR|FILE", help="save its pictures")
     _add_timeout(task)
 
     cancel = command("cancel", "End a task before its time.", "TASK_ID")
-    cancel.add_argument("task_id", metavar="TASK_ID")
+    cancel.add_argument("task_id", type=utf8, metavar="TASK_ID")
 
     command("models", "Show which models there are, what they take and what they cost.")
     command("health", "Ask whether the service takes requests.")
@@ -118,7 +121,6 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def request_fields(arguments: argparse.Namespace) -> RequestFields:
     """What the arguments of `generate` and `sequence` ask for; `request_id` is always set."""
-    suffix = Path(arguments.output).suffix.lower()
     return {
         "model": arguments.model,
         "size": arguments.size,
@@ -126,7 +128,7 @@ def request_fields(arguments: argparse.Namespace) -> RequestFields:
         "seed": arguments.seed,
         "references": arguments.reference,
         "quality": arguments.quality,
-        "output_format": arguments.format or cast(Any, SUFFIXES.get(suffix)),
+        "output_format": arguments.format or cast(Any, arguments.output.format),
         "negative_prompt": arguments.negative,
         "request_id": arguments.request_id or str(uuid.uuid4()),
         "priority": arguments.priority,
@@ -157,27 +159,46 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
+def utf8(text: str) -> str:
+    """Text that the contract can carry. Other bytes than UTF-8 come from the shell as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from error
+    return text
+
+
 def reference(text: str) -> Reference:
     """An image to work from: a file's bytes, a link, or an earlier picture as TASK_ID:INDEX."""
     if text.startswith(("http://", "https://")):
-        return text
-    path = Path(text).expanduser()
-    if path.is_file():
-        if path.stat().st_size > MAX_REFERENCE_BYTES:
-            raise argparse.ArgumentTypeError(f"{text} is larger than 10 MiB")
-        try:
+        return utf8(text)
+    try:
+        path = expanded(text)
+        if path.is_file():
+            if path.stat().st_size > MAX_REFERENCE_BYTES:
+                raise argparse.ArgumentTypeError(f"{text} is larger than 10 MiB")
             return path.read_bytes()
-        except OSError as error:
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
             raise argparse.ArgumentTypeError(f"cannot read {text}: {error.strerror}") from error
     earlier = re.fullmatch(r"([0-9A-Za-z_-]{1,128}):(\d{1,3})", text)
     if earlier is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no file, no http(s) link and no TASK_ID:INDEX")
+        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+        raise argparse.ArgumentTypeError(f"{shown!r} is no file, no http(s) link and no TASK_ID:INDEX")
     return OutputRef(task_id=earlier[1], index=int(earlier[2]))
+
+
+def output(text: str) -> Destination:
+    """Where to save pictures: a directory, or a file."""
+    try:
+        return Destination.parse(text)
+    except CannotSave as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def label(text: str) -> tuple[str, str]:
     """A mark of the caller's own, as KEY=VALUE."""
-    key, separator, value = text.partition("=")
+    key, separator, value = utf8(text).partition("=")
     if not key or not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
     return key, value
@@ -192,19 +213,24 @@ def output_format(text: str) -> str:
 
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", metavar="PROMPT", help="what to show, in any language")
+    parser.add_argument("prompt", type=utf8, metavar="PROMPT", help="what to show, in any language")
     picture = parser.add_argument_group("picture")
     picture.add_argument(
-        "-m", "--model", metavar="NAME", default="", help="model or alias (default: the service's)"
+        "-m", "--model", type=utf8, metavar="NAME", default="", help="model or alias (default: the service's)"
     )
     picture.add_argument(
-        "-s", "--size", metavar="SIZE", default="", help="1K, 2K, 4K or WIDTHxHEIGHT (default: the service's)"
+        "-s",
+        "--size",
+        type=utf8,
+        metavar="SIZE",
+        default="",
+        help="1K, 2K, 4K or WIDTHxHEIGHT (default: the service's)",
     )
     picture.add_argument(
         "--seed", type=whole(-1, 2**31 - 1), metavar="N", help="repeatable randomness (default: random)"
     )
-    picture.add_argument("--negative", default="", metavar="TEXT", help="what not to show")
-    picture.add_argument("--quality", metavar="NAME", default="", help="in the model's own words")
+    picture.add_argument("--negative", type=utf8, default="", metavar="TEXT", help="what not to show")
+    picture.add_argument("--quality", type=utf8, metavar="NAME", default="", help="in the model's own words")
     picture.add_argument("--watermark", action="store_true", help="with a visible watermark")
     picture.add_argument(
         "--reference",
@@ -218,6 +244,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     saving.add_argument(
         "-o",
         "--output",
+        type=output,
         default=".",
         metavar="DIR|FILE",
         help="where to save (default: the current directory)",
@@ -234,7 +261,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     )
     _add_timeout(task)
     task.add_argument(
-        "--request-id", metavar="ID", help="the same id again gets the same task (default: fresh)"
+        "--request-id", type=utf8, metavar="ID", help="the same id again gets the same task (default: fresh)"
     )
     task.add_argument("--priority", choices=("critical", "default", "low"))
     task.add_argument(

@@ -35,9 +35,10 @@ async def run(arguments: argparse.Namespace) -> int:
     """Does what the command line asks for and returns the exit code; every error has been reported by
     then."""
     screen = Screen(as_json=arguments.json)
+    destination: Destination | None = getattr(arguments, "output", None)
     errand = Errand(
         target=arguments.target,
-        output=getattr(arguments, "output", None),
+        output=str(destination.path) if destination else None,
         request_id=getattr(arguments, "request_id", None) or "",
     )
 
@@ -47,7 +48,6 @@ async def run(arguments: argparse.Namespace) -> int:
         return code
 
     try:
-        destination = Destination.parse(errand.output) if errand.output else None
         if destination:
             destination.prepare()
         credentials = grpc.ssl_channel_credentials() if arguments.tls else None
@@ -68,10 +68,11 @@ async def run(arguments: argparse.Namespace) -> int:
             errand.task_id = error.task_id
         return report(advice.explain(error, errand), advice.document(error), advice.exit_code(error))
     except CannotSave as error:
-        message = (
-            f"{error}. The task keeps its pictures: {errand.next_command()}" if errand.task_id else str(error)
-        )
-        return report(message, {"message": str(error)}, FAILED if errand.task_id else USAGE)
+        if not errand.task_id:
+            message = f"argument -o/--output: {error}"
+            return report(message, {"message": message}, USAGE)
+        message = f"{error}. The task keeps its pictures: {errand.next_command()}"
+        return report(message, {"message": str(error)}, FAILED)
     except asyncio.CancelledError:
         message = advice.interrupted(errand)
         return report(message, {"message": message}, INTERRUPTED)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from task.v1.image_pb2 import Image
 
-from imagegen.arguments import SUFFIXES
+SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+MAX_NAME_BYTES = 255 - len("-14")
+"""What file systems take, less the longest number of a picture."""
 
 
 class CannotSave(Exception):
@@ -25,11 +29,28 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str) -> Destination:
-        """A path that ends like a picture and is no directory is a file; every other is a directory."""
-        path = Path(text).expanduser()
-        if path.suffix.lower() in SUFFIXES and not path.is_dir():
-            return cls(directory=path.parent, name=path.name)
+        """A path that ends like a picture and is no directory is a file; every other is a directory. Raises
+        CannotSave for one that no file system takes or that cannot be looked at."""
+        try:
+            path = expanded(text)
+            if path.suffix.lower() in SUFFIXES:
+                if (length := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
+                    raise CannotSave(f"the file name has {length} bytes; allowed: {MAX_NAME_BYTES}")
+                if not path.is_dir():
+                    return cls(directory=path.parent, name=path.name)
+        except OSError as error:
+            raise CannotSave(f"cannot save to {text}: {error.strerror}") from error
         return cls(directory=path)
+
+    @property
+    def path(self) -> Path:
+        """The file, or the directory where no file was asked for."""
+        return self.directory / self.name
+
+    @property
+    def format(self) -> str | None:
+        """The file format that the file's name tells."""
+        return SUFFIXES.get(Path(self.name).suffix.lower())
 
     def prepare(self) -> None:
         """Makes the directory, so that nothing is generated that could not be saved. Raises CannotSave."""
@@ -47,9 +68,17 @@ class Destination:
         return self.directory / (f"{stem}{suffix}" if alone else f"{stem}-{image.index}{suffix}")
 
 
+def expanded(text: str) -> Path:
+    """The path with its `~` or `~user` resolved. Raises FileNotFoundError if that has no home directory."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, f"there is no home directory {Path(text).parts[0]}") from error
+
+
 def save(data: bytes, path: Path) -> None:
     """Writes the whole file or leaves what was there. Raises CannotSave."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{uuid.uuid4().hex}.part")  # no longer than any name that fits
     try:
         partial.write_bytes(data)
         partial.replace(path)

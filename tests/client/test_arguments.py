@@ -47,6 +47,12 @@ def test_references(tmp_path: Path) -> None:
         reference("missing.png")
 
 
+def test_a_long_text_that_is_no_reference_is_cut_in_the_message() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="no file") as caught:
+        reference(f"data:{'A' * 5_000}")
+    assert len(str(caught.value)) < 200
+
+
 def test_a_reference_of_more_than_10_mib(tmp_path: Path) -> None:
     file = tmp_path / "large.png"
     with file.open("wb") as sparse:
@@ -94,9 +100,20 @@ def test_saving_replaces_the_whole_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("letter", ["x", "猫"])
+def test_the_longest_name_can_be_saved_with_every_index(letter: str, tmp_path: Path) -> None:
+    name = letter * (248 // len(letter.encode())) + ".png"
+    picture = Image(index=14)
+    save(b"x", Destination.parse(f"{tmp_path}/{name}").path_of(picture, task_id="T", alone=False))
+    with pytest.raises(CannotSave, match="bytes; allowed: 252"):
+        Destination.parse(f"{tmp_path}/xxxxx{name}")
+
+
 def test_what_cannot_be_saved_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotSave, match="directory"):
         Destination.parse(str(tmp_path / "file" / "sub")).prepare()
+    with pytest.raises(CannotSave, match="home directory"):
+        Destination.parse("~nobody-of-this-name/x.png")
     with pytest.raises(CannotSave, match="cannot write"):
         save(b"x", tmp_path / "missing" / "a.png")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 
 from task.v1.image_pb2 import OutputRef
 
-from imagegen.fields import Reference, RequestFields
+from imagegen.fields import Reference, RequestFields, image_request, sequence_request
 from imagegen.saving import SUFFIXES, CannotSave, Destination, expanded
 
 DEFAULT_TARGET = "localhost:8080"
@@ -48,7 +48,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """What the command line asks for. Raises SystemExit 2 after one line on stderr, and the document of an
     error where `--json` asks for one, when the arguments are wrong."""
     try:
-        return _build_parser().parse_args(argv)
+        arguments = _build_parser().parse_args(argv)
+        if arguments.command in ("generate", "sequence"):
+            _check(arguments)
+        return arguments
     except _WrongUsage as error:
         command, message = error.args
         if "--json" in argv:  # nothing is parsed that could tell
@@ -135,6 +138,18 @@ def request_fields(arguments: argparse.Namespace) -> RequestFields:
         "ttl_s": arguments.ttl,
         "labels": dict(arguments.label),
     }
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    images = getattr(arguments, "images", None)
+    fields = request_fields(arguments)
+    try:
+        if images is None:
+            image_request(arguments.prompt, fields)
+        else:
+            sequence_request(arguments.prompt, images, fields)
+    except ValueError as error:
+        raise _WrongUsage(f"imagegen {arguments.command}", str(error)) from error
 
 
 def duration_s(text: str) -> float:
@@ -238,7 +253,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE|URL|TASK_ID:INDEX",
-        help="an image to work from; may be given up to 14 times",
+        help="an image to work from; up to 14 times and 32 MiB in all",
     )
     saving = parser.add_argument_group("saving")
     saving.add_argument(

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from imagegen.fields import MAX_REQUEST_BYTES
+
 KEEPALIVE_S = 30
 """Between two pings on a connection, in seconds. The service bears one every 10 seconds."""
 
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 RETRY_POLICY = {
     "maxAttempts": 4,

@@ -63,8 +63,8 @@ class ImageClient:
 
     Every request carries a request id, a fresh one unless the caller gives its own, and is therefore repeated
     by itself when the connection breaks or the service is briefly away. Answers are the messages of the
-    contract. Every method raises `ImageServiceError`, in the shape that says what happened; cancelling a call
-    never cancels its task.
+    contract. Every method raises `ImageServiceError`, in the shape that says what happened, and TypeError or
+    ValueError for what can never be sent; cancelling a call never cancels its task.
     """
 
     def __init__(

@@ -20,6 +20,9 @@ from task.v1.task_pb2 import TaskPriority
 Reference: TypeAlias = bytes | str | OutputRef
 """An image to work from: its encoded bytes, its http(s) link, or a picture that the service made before."""
 
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+"""What a request may have in all, references included."""
+
 _OUTPUT_FORMATS = {
     "png": OutputFormat.OUTPUT_FORMAT_PNG,
     "jpeg": OutputFormat.OUTPUT_FORMAT_JPEG,
@@ -51,7 +54,7 @@ class RequestFields(TypedDict, total=False):
     guidance_scale: float | None
     """How closely to follow the prompt, in the model's own range."""
     references: Sequence[Reference]
-    """Images to work from, at most 14 of 10 MiB each."""
+    """Images to work from, at most 14 of 10 MiB each; the whole request has at most 32 MiB."""
     quality: str
     """Quality in the model's own words; "standard" is no preference."""
     output_format: Literal["png", "jpeg", "webp"] | None
@@ -78,7 +81,8 @@ def image_request(
     prompt: str, fields: RequestFields, *, response_format: Literal["url", "bytes"] = "url"
 ) -> GenerateImageRequest:
     """The request for one picture. Raises TypeError for a field that does not exist and ValueError for a
-    choice or a number that the contract cannot carry; everything else is for the service to judge.
+    choice, a number or a text that the contract cannot carry and for more than 32 MiB in all; everything else
+    is for the service to judge.
     """
     request = GenerateImageRequest(prompt=prompt)
     _fill(request, fields, response_format=response_format)
@@ -128,6 +132,9 @@ def _fill(
         request.options.labels.update(labels)
     if (max_paid_attempts := fields.get("max_paid_attempts")) is not None:
         request.options.max_paid_attempts = max_paid_attempts
+    if (length := request.ByteSize()) > MAX_REQUEST_BYTES:
+        allowed = f"{MAX_REQUEST_BYTES >> 20} MiB"
+        raise ValueError(f"the request has {length:,} bytes, references included; allowed: {allowed}")
 
 
 def _choice(values: Mapping[str, _Value], name: str) -> _Value:

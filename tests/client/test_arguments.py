@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
 from task.v1.image_pb2 import Image
 
 from imagegen import OutputRef
-from imagegen.arguments import duration_s, label, reference, whole
+from imagegen.arguments import duration_s, label, parse, reference, whole
 from imagegen.saving import CannotSave, Destination, save
 
 PNG = Image(index=3, mime_type="image/png")
@@ -59,6 +60,24 @@ def test_a_reference_of_more_than_10_mib(tmp_path: Path) -> None:
         sparse.truncate(10 * 1024 * 1024 + 1)
     with pytest.raises(argparse.ArgumentTypeError, match="10 MiB"):
         reference(str(file))
+
+
+@pytest.mark.parametrize("command", ["generate", "sequence"])
+def test_references_of_more_than_32_mib_are_wrong_usage(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "large.png"
+    with file.open("wb") as sparse:
+        sparse.truncate(8 << 20)
+    references = ["--reference", str(file)] * 4
+    with pytest.raises(SystemExit) as caught:
+        parse([command, "a cat", *references])
+    assert caught.value.code == 2
+    expected = (
+        rf"imagegen {command}: the request has 33,\d{{3}},\d{{3}} bytes, references included; allowed: 32 MiB"
+    )
+    assert re.match(expected, capsys.readouterr().err)
+    assert len(parse([command, "a cat", *references[:6]]).reference) == 3
 
 
 def test_labels() -> None:

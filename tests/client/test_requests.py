@@ -127,6 +127,15 @@ async def test_what_the_contract_cannot_carry_is_never_sent(
     assert service.asked("GenerateImageAsync") == []
 
 
+async def test_a_request_beyond_32_mib_is_never_sent(client: ImageClient, service: ScriptedService) -> None:
+    service.on("GenerateImageAsync", GenerateImageAsyncResponse(task_id=TASK_ID))
+    service.on("GenerateSequentialImagesAsync", GenerateImageAsyncResponse(task_id=TASK_ID))
+    for images in (None, 4):
+        with pytest.raises(ValueError, match=r"bytes, references included; allowed: 32 MiB"):
+            await client.submit("a cat", images=images, references=[b"x" * (8 << 20)] * 4)
+    assert service.asked("GenerateImageAsync") == service.asked("GenerateSequentialImagesAsync") == []
+
+
 async def test_an_answer_beyond_the_default_limit_of_grpc_is_read(
     client: ImageClient, service: ScriptedService
 ) -> None:

@@ -44,6 +44,8 @@ class Errand:
     output: str | None = None
     request_id: str = ""
     task_id: str = ""
+    cancels: bool = False
+    """Whether the task was asked to end: without an answer nobody knows whether it goes on."""
 
     def next_command(self) -> str:
         """The command that fetches the task."""
@@ -77,6 +79,8 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
 
 def interrupted(errand: Errand) -> str:
     """What to say after Ctrl-C."""
+    if errand.cancels:
+        return f"interrupted; {_maybe_cancelled(errand)}"
     if errand.task_id:
         return f"interrupted; task {errand.task_id} goes on. Fetch it: {errand.next_command()}"
     if errand.request_id:
@@ -119,6 +123,8 @@ def _unreachable(error: Unreachable, errand: Errand) -> str:
     cause = next((text for pattern, text in _CAUSES if pattern in error.message), "")
     if not cause:
         cause = re.sub(r"^.*: ", "", error.message) or error.code.name
+    if errand.cancels:
+        return f"cannot reach {errand.target}: {cause}; {_maybe_cancelled(errand)}"
     if errand.task_id:
         return f"lost {errand.target}: {cause}. The task goes on; fetch it: {errand.next_command()}"
     never_connected = error.code is grpc.StatusCode.UNAVAILABLE and _NEVER_CONNECTED.search(error.message)
@@ -132,6 +138,10 @@ def _maybe_accepted(errand: Errand) -> str:
     return (
         f"if the request was accepted, the same command with --request-id {errand.request_id} finds its task"
     )
+
+
+def _maybe_cancelled(errand: Errand) -> str:
+    return f"whether task {errand.task_id} was cancelled is not known; the same command may be repeated"
 
 
 def _sentence(text: str) -> str:

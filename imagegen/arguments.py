@@ -31,7 +31,7 @@ exit codes:
     2  wrong usage, or a request that the service finds invalid
     3  the service cannot be reached
     4  still running when --timeout was over; the task goes on
-  130  interrupted; the task goes on
+  130  interrupted; that cancels no task
 """
 
 

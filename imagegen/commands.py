@@ -120,7 +120,7 @@ class _Command:
         return code if self.arguments.wait or self.destination else DONE
 
     async def cancel(self) -> int:
-        self.errand.task_id = self.arguments.task_id
+        self.errand.task_id, self.errand.cancels = self.arguments.task_id, True
         answer = await self.client.cancel(self.arguments.task_id)
         sent = answer.sent != Sent.SENT_NOT_SENT
         self.screen.document({"task_id": answer.task.task_id, "state": state_name(answer.task), "sent": sent})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from pathlib import Path
 
 import grpc
@@ -12,9 +14,9 @@ from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, Sent
 
 from imagegen.client import ImageClient
 from imagegen.errors import NotFound
-from tests.client.command_line import imagegen
+from tests.client.command_line import finished, imagegen, imagegen_process
 from tests.client.example_tasks import PROCESSING
-from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
+from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
 
 CANCELLED = Task(task_id=TASK_ID, state=TaskState.TASK_STATE_CANCELLED)
 
@@ -67,6 +69,36 @@ async def test_a_task_that_is_over_is_a_failure_in_one_line(service: ScriptedSer
     assert outcome.err == (
         f"imagegen: Task {TASK_ID} is COMPLETED and cannot be cancelled any more (TASK_ENDED)\n"
     )
+
+
+UNKNOWN = f"whether task {TASK_ID} was cancelled is not known; the same command may be repeated"
+
+
+async def test_without_an_answer_nothing_is_known_of_the_task(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.on("CancelTask", Fault(code=grpc.StatusCode.DEADLINE_EXCEEDED, domain=""))
+    outcome = await imagegen("cancel", TASK_ID, "--json", "--target", service.target, cwd=tmp_path)
+    assert outcome.code == 3
+    assert outcome.err == f"imagegen: cannot reach {service.target}: so it is; {UNKNOWN}\n"
+    assert outcome.document()["task_id"] == TASK_ID
+
+
+async def test_ctrl_c_leaves_it_open_too(service: ScriptedService, tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def never(request: object, context: Context) -> CancelTaskResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        return CancelTaskResponse()
+
+    service.on("CancelTask", never)
+    async with imagegen_process("cancel", TASK_ID, "--target", service.target, cwd=tmp_path) as process:
+        async with asyncio.timeout(20):
+            await asked.wait()
+        process.send_signal(signal.SIGINT)
+        outcome = await finished(process)
+    assert (outcome.code, outcome.err) == (130, f"imagegen: interrupted; {UNKNOWN}\n")
 
 
 async def test_a_short_outage_is_borne(service: ScriptedService) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Errand:
     """What the command is about, as far as it is known: for telling the user how to go on."""
 
     target: str
+    tls: bool = False
     output: str | None = None
     request_id: str = ""
     task_id: str = ""
@@ -52,8 +54,10 @@ class Errand:
         words = ["imagegen", "task", self.task_id, "--wait"]
         if self.output is not None:
             words += ["-o", self.output]
-        if self.target != DEFAULT_TARGET:
+        if self.target != DEFAULT_TARGET or os.environ.get("IMAGEGEN_TARGET"):
             words += ["--target", self.target]
+        if self.tls:
+            words.append("--tls")
         return shlex.join(words)
 
 

@@ -38,6 +38,7 @@ async def run(arguments: argparse.Namespace) -> int:
     destination: Destination | None = getattr(arguments, "output", None)
     errand = Errand(
         target=arguments.target,
+        tls=arguments.tls,
         output=str(destination.path) if destination else None,
         request_id=getattr(arguments, "request_id", None) or "",
     )

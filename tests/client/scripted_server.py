@@ -124,9 +124,11 @@ def _servicer(kind: type, *methods: Mapping[str, Callable[[Any, Context], Any]])
 
 
 @asynccontextmanager
-async def scripted_service(*, port: int = 0) -> AsyncIterator[ScriptedService]:
+async def scripted_service(
+    *, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[ScriptedService]:
     """Serves on loopback until the end of the block, gRPC on `port` if one is given and on a free one if
-    not."""
+    not, over TLS with `credentials`."""
     service = ScriptedService()
     unary = (
         "GenerateImage",
@@ -154,7 +156,12 @@ async def scripted_service(*, port: int = 0) -> AsyncIterator[ScriptedService]:
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     health_pb2_grpc.add_HealthServicer_to_server(service.health, server)
     await service.health.set("", health_pb2.HealthCheckResponse.SERVING)
-    service.target = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    address = f"127.0.0.1:{port}"
+    if credentials is None:
+        bound = server.add_insecure_port(address)
+    else:
+        bound = server.add_secure_port(address, credentials)
+    service.target = f"127.0.0.1:{bound}"
     await server.start()
     service.pictures.start()
     try:

@@ -141,6 +141,9 @@ def request_fields(arguments: argparse.Namespace) -> RequestFields:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    command, file = f"imagegen {arguments.command}", arguments.output
+    if arguments.format and file.format not in (None, arguments.format):
+        raise _WrongUsage(command, f"argument --format: {arguments.format} does not fit -o {file.path}")
     images = getattr(arguments, "images", None)
     fields = request_fields(arguments)
     try:
@@ -149,7 +152,7 @@ def _check(arguments: argparse.Namespace) -> None:
         else:
             sequence_request(arguments.prompt, images, fields)
     except ValueError as error:
-        raise _WrongUsage(f"imagegen {arguments.command}", str(error)) from error
+        raise _WrongUsage(command, str(error)) from error
 
 
 def duration_s(text: str) -> float:

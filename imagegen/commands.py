@@ -215,6 +215,15 @@ class _Command:
         self.screen.line(("✓ ", "green"), f"image {image.index} · {measures(image)} · ", (str(path), "bold"))
         return None
 
+    def _note_format(self, image: Image) -> None:
+        """Says where a saved picture is not what its name tells. The name was asked for, so it stays."""
+        kind = image.mime_type.removeprefix("image/")
+        named = self.destination.format if self.destination else None
+        if image.index in self.files and named not in (None, kind):
+            self.screen.error(
+                f"{self.files[image.index]} holds a {kind} picture, though its name says {named}"
+            )
+
     def _submitted(self) -> int:
         self.screen.line("submitted task ", (self.errand.task_id, "bold"))
         self.screen.line("fetch it: ", (self.errand.next_command(), "cyan"))
@@ -227,6 +236,7 @@ class _Command:
         problem: ImageServiceError | None = None
         for image in task.image.images:
             problem = await self._save(image, alone=task.progress.images_wanted == 1) or problem
+            self._note_format(image)
         self.screen.timeline(task)
         if task.image.images and not self.destination:
             self.screen.line("")

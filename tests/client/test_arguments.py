@@ -10,7 +10,7 @@ import pytest
 from task.v1.image_pb2 import Image
 
 from imagegen import OutputRef
-from imagegen.arguments import duration_s, label, parse, reference, whole
+from imagegen.arguments import duration_s, label, parse, reference, request_fields, whole
 from imagegen.saving import CannotSave, Destination, save
 
 PNG = Image(index=3, mime_type="image/png")
@@ -78,6 +78,18 @@ def test_references_of_more_than_32_mib_are_wrong_usage(
     )
     assert re.match(expected, capsys.readouterr().err)
     assert len(parse([command, "a cat", *references[:6]]).reference) == 3
+
+
+@pytest.mark.parametrize("options", [("-o", "a.jpeg", "--format", "jpg"), ("-o", "a", "--format", "png")])
+def test_a_format_that_fits_the_file(options: tuple[str, ...]) -> None:
+    assert parse(["generate", "a cat", *options]).format in ("jpeg", "png")
+
+
+def test_a_directory_that_is_named_like_a_picture_takes_any_format(tmp_path: Path) -> None:
+    (tmp_path / "d.jpg").mkdir()
+    for options, wanted in (((), None), (("--format", "png"), "png")):
+        arguments = parse(["generate", "a cat", "-o", str(tmp_path / "d.jpg"), *options])
+        assert request_fields(arguments)["output_format"] == wanted
 
 
 def test_labels() -> None:

@@ -93,6 +93,22 @@ async def test_wait_follows_the_task_and_saves(service: ScriptedService, tmp_pat
     ]
 
 
+async def test_a_name_that_tells_another_format_is_kept_and_said(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    stands(service, completed(service.pictures.add()))
+    for name, said in (
+        ("a.jpg", "imagegen: a.jpg holds a png picture, though its name says jpeg\n"),
+        ("a.png", ""),
+    ):
+        outcome = await imagegen(
+            "task", TASK_ID, "-o", name, "--json", "--target", service.target, cwd=tmp_path
+        )
+        assert (outcome.code, outcome.err) == (0, said)
+        assert outcome.document()["files"] == [{"index": 0, "path": name}]
+        assert (tmp_path / name).exists()
+
+
 async def test_an_unknown_task(service: ScriptedService, tmp_path: Path) -> None:
     service.on(
         "GetTask",
@@ -160,6 +176,8 @@ async def test_tls_where_there_is_none(service: ScriptedService, tmp_path: Path)
         ("generate", "a cat", "-o", "~nobody-of-this-name/x.png"),
         ("generate", "a cat", "-o", f"{300 * 'x'}.png"),
         ("generate", "a cat", "--format", "gif"),
+        ("generate", "a cat", "-o", "a.jpg", "--format", "png"),
+        ("sequence", "a story", "-o", "a.WEBP", "--format", "jpg"),
         ("generate", "a cat", "--label", "novalue"),
         ("generate", "a cat", "--ttl", "soon"),
         ("generate", "a cat", "--priority", "urgent"),

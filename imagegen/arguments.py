@@ -15,14 +15,13 @@ from typing import Any, NoReturn, cast
 
 from task.v1.image_pb2 import OutputRef
 
+from imagegen import streams
 from imagegen.fields import Reference, RequestFields, image_request, sequence_request
 from imagegen.saving import SUFFIXES, CannotSave, Destination, expanded
 
 DEFAULT_TARGET = "localhost:8080"
 YEAR_S = 366 * 86400
 MAX_REFERENCE_BYTES = 10 * 1024 * 1024
-MAX_SHOWN = 60
-"""Of a text that is no reference a message shows so many characters: it may be a whole picture."""
 
 _EPILOG = """\
 exit codes:
@@ -56,8 +55,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command, message = error.args
         if "--json" in argv:  # nothing is parsed that could tell
             document = {"task_id": "", "request_id": "", "error": {"message": message}}
-            sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        sys.stderr.write(f"{command}: {message} (see {command} --help)\n")
+            streams.write(sys.stdout, json.dumps(document, indent=2) + "\n")
+        streams.write(sys.stderr, f"{command}: {message} (see {command} --help)\n")
         raise SystemExit(2) from error
 
 
@@ -201,7 +200,7 @@ def reference(text: str) -> Reference:
             raise argparse.ArgumentTypeError(f"cannot read {text}: {error.strerror}") from error
     earlier = re.fullmatch(r"([0-9A-Za-z_-]{1,128}):(\d{1,3})", text)
     if earlier is None:
-        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+        shown = text if len(text) <= 60 else text[:60] + "…"  # it may be a whole picture
         raise argparse.ArgumentTypeError(f"{shown!r} is no file, no http(s) link and no TASK_ID:INDEX")
     return OutputRef(task_id=earlier[1], index=int(earlier[2]))
 

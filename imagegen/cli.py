@@ -14,6 +14,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # The library's own log lines would stand between ours; it reads this once, when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A stream that was closed from the start (`>&-`) is None: its place is taken, so that no file gets it.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         from imagegen.arguments import parse
 
@@ -33,11 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("imagegen: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Nobody reads on, as in `imagegen task ... | head`. Python would complain again when it flushes at
-        # its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":

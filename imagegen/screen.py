@@ -25,6 +25,7 @@ from rich.text import Text
 from task.v1.task_pb2 import Progress as Pictures
 from task.v1.task_pb2 import Task, TaskState
 
+from imagegen import streams
 from imagegen.tasks import state_name
 from imagegen.timeline import STATE_COLOURS, duration, price, rows
 
@@ -58,8 +59,7 @@ class Screen:
     def document(self, document: Mapping[str, Any]) -> None:
         """The one JSON document of stdout, if one is asked for."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-            sys.stdout.flush()
+            streams.write(self._out.file, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
     def timeline(self, task: Task) -> None:
         """How the task went, step by step. Silent when a document is asked for."""
@@ -96,8 +96,7 @@ class Screen:
         """Print without the padding of columns, which no reader of a file or a pipe wants."""
         with self._out.capture() as captured:
             self._out.print(*parts, sep="\n")
-        self._out.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
-        self._out.file.flush()
+        streams.write(self._out.file, "\n".join(line.rstrip() for line in captured.get().split("\n")))
 
     @contextmanager
     def progress(self, *, images: int) -> Iterator[Tracker]:
@@ -166,7 +165,9 @@ def _headline(task: Task) -> Text:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # for `main`, rather than an exit from in here
+        # As in `imagegen sequence ... | head -1`: the rest is saved all the same, and the exit code tells how
+        # the task went.
+        streams.abandon(self.file)
 
 
 def _console(file: TextIO) -> Console:

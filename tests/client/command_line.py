@@ -43,16 +43,17 @@ def environment(changes: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def imagegen_process(
-    *arguments: str, cwd: Path, **env: str
+    *arguments: str, cwd: Path, stdout: int = asyncio.subprocess.PIPE, **env: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A running command with piped output, killed at the end of the block if it still runs."""
+    """A running command with piped output, killed at the end of the block if it still runs; `stdout` is
+    another file descriptor for its output."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
         cwd=cwd,
         env=environment({"PYTHONPATH": os.pathsep.join(sys.path), **env}),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
@@ -64,11 +65,11 @@ async def imagegen_process(
 
 
 async def finished(process: asyncio.subprocess.Process) -> Outcome:
-    """The outcome of a command, once it has ended."""
+    """The outcome of a command, once it has ended; `out` is empty where it went elsewhere."""
     async with asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate()
     assert process.returncode is not None
-    return Outcome(code=process.returncode, out=out.decode(), err=err.decode())
+    return Outcome(code=process.returncode, out=(out or b"").decode(), err=err.decode())
 
 
 async def imagegen(*arguments: str, cwd: Path, **env: str) -> Outcome:

@@ -15,7 +15,7 @@ from image.v1.image_service_pb2 import (
 )
 from task.v1.image_pb2 import ImageFailure
 
-from tests.client.command_line import finished, imagegen, imagegen_process
+from tests.client.command_line import PATIENCE_S, finished, imagegen, imagegen_process
 from tests.client.example_tasks import FORBIDDEN, completed, failed
 from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
 
@@ -51,6 +51,33 @@ async def test_each_picture_is_saved_when_it_arrives(service: ScriptedService, t
     for image in (first, second):
         saved = tmp_path / "out" / f"{TASK_ID}-{image.index}.png"
         assert saved.read_bytes() == service.pictures.answers[service.pictures.path_of(image)][1]
+
+
+async def test_pictures_are_saved_when_nobody_reads_on(service: ScriptedService, tmp_path: Path) -> None:
+    """As in `imagegen sequence ... | head -1`."""
+    images = [service.pictures.add(index=index) for index in range(3)]
+    closed = asyncio.Event()
+
+    async def stream(request: GenerateSequentialImagesRequest, context: Context) -> AsyncIterator[Event]:
+        yield Event(task_id=TASK_ID)
+        yield Event(image=images[0])
+        await closed.wait()
+        for image in images[1:]:
+            yield Event(image=image)
+        yield Event(task=completed(*images))
+
+    service.on("StreamSequentialImages", stream)
+    reader, writer = os.pipe()
+    arguments = ("sequence", "a story", "-n", "3", "--target", service.target)
+    async with imagegen_process(*arguments, cwd=tmp_path, stdout=writer) as process:
+        os.close(writer)
+        async with asyncio.timeout(PATIENCE_S):
+            assert f"{TASK_ID}-0.png" in (await asyncio.to_thread(os.read, reader, 4096)).decode()
+        os.close(reader)
+        closed.set()
+        outcome = await finished(process)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert sorted(os.listdir(tmp_path)) == [f"{TASK_ID}-{index}.png" for index in range(3)]
 
 
 async def test_one_failure_leaves_the_others(service: ScriptedService, tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-"""`imagegen task` and `imagegen health`, wrong usage, terminals and pipes."""
+"""`imagegen task` and `imagegen health`, and wrong usage."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import pty
 import re
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from task.v1.task_pb2 import Task
 from task.v1.task_service_pb2 import GetTaskResponse, WaitTaskResponse
 
 from imagegen.cli import main
-from tests.client.command_line import COMMAND, PATIENCE_S, environment, imagegen
+from tests.client.command_line import PATIENCE_S, environment, imagegen
 from tests.client.example_tasks import PENDING, PROCESSING, completed, failed
 from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
 
@@ -220,64 +218,3 @@ async def test_without_rich_the_extra_is_named(tmp_path: Path) -> None:
         _, err = await process.communicate()
     assert process.returncode == 2
     assert err == b"imagegen: the command line needs rich: install this package with its extra, '.[cli]'\n"
-
-
-async def test_a_reader_that_stops_reading(service: ScriptedService, tmp_path: Path) -> None:
-    stands(service, completed(service.pictures.add(), prompt="word " * 40_000))
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("task", TASK_ID, "--target", service.target),
-        cwd=tmp_path,
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
-        stdout=writer,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    os.close(writer)
-    async with asyncio.timeout(PATIENCE_S):
-        _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
-
-
-def on_a_terminal(*arguments: str, cwd: Path, columns: int) -> tuple[int, str]:
-    """Runs the command on a terminal of that width; returns its exit code and everything that was sent
-    there."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": str(columns), "TERM": "xterm"}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        sent = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                sent += chunk
-        except OSError:  # how Linux tells that the other side was closed
-            pass
-        finally:
-            os.close(ours)
-        return process.wait(PATIENCE_S), sent.decode()
-
-
-@pytest.mark.parametrize("columns", [80, 120])
-async def test_a_terminal_gets_colours_an_animation_and_lines_that_fit(
-    columns: int, service: ScriptedService, tmp_path: Path
-) -> None:
-    stands(service, PENDING)
-    done = completed(service.pictures.add(), prompt="a very long prompt " * 20)
-    service.on("WaitTask", WaitTaskResponse(task=PROCESSING), WaitTaskResponse(task=done))
-    arguments = ("task", TASK_ID, "--wait", "-o", ".", "--target", service.target)
-    code, sent = await asyncio.to_thread(on_a_terminal, *arguments, cwd=tmp_path, columns=columns)
-    assert code == 0
-    assert "\x1b[?25l" in sent, "the cursor is hidden while the animation runs"
-    assert sent.rindex("\x1b[?25h") > sent.rindex("\x1b[?25l"), "and shown again"
-    assert "\x1b[1;32mcompleted" in sent
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent)
-    lines = [line for part in plain.split("\n") for line in part.split("\r") if line]
-    assert max(map(len, lines)) <= columns
-    assert any("painting" in line for line in lines)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 from pathlib import Path
 
 import grpc
@@ -14,9 +12,9 @@ from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, Sent
 
 from imagegen.client import ImageClient
 from imagegen.errors import NotFound
-from tests.client.command_line import finished, imagegen, imagegen_process
+from tests.client.command_line import imagegen
 from tests.client.example_tasks import PROCESSING
-from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
+from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
 
 CANCELLED = Task(task_id=TASK_ID, state=TaskState.TASK_STATE_CANCELLED)
 
@@ -82,23 +80,6 @@ async def test_without_an_answer_nothing_is_known_of_the_task(
     assert outcome.code == 3
     assert outcome.err == f"imagegen: cannot reach {service.target}: so it is; {UNKNOWN}\n"
     assert outcome.document()["task_id"] == TASK_ID
-
-
-async def test_ctrl_c_leaves_it_open_too(service: ScriptedService, tmp_path: Path) -> None:
-    asked = asyncio.Event()
-
-    async def never(request: object, context: Context) -> CancelTaskResponse:
-        asked.set()
-        await asyncio.Event().wait()
-        return CancelTaskResponse()
-
-    service.on("CancelTask", never)
-    async with imagegen_process("cancel", TASK_ID, "--target", service.target, cwd=tmp_path) as process:
-        async with asyncio.timeout(20):
-            await asked.wait()
-        process.send_signal(signal.SIGINT)
-        outcome = await finished(process)
-    assert (outcome.code, outcome.err) == (130, f"imagegen: interrupted; {UNKNOWN}\n")
 
 
 async def test_a_short_outage_is_borne(service: ScriptedService) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
-import signal
 from pathlib import Path
 
 import grpc
@@ -14,9 +12,9 @@ from task.v1.image_pb2 import Image, OutputRef
 from task.v1.task_pb2 import TaskPriority
 from task.v1.task_service_pb2 import GetTaskResponse, WaitTaskRequest, WaitTaskResponse
 
-from tests.client.command_line import Outcome, finished, imagegen, imagegen_process
+from tests.client.command_line import imagegen
 from tests.client.example_tasks import PENDING, PROCESSING, completed, failed
-from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
+from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
 
 
 def will_complete(service: ScriptedService) -> Image:
@@ -261,46 +259,6 @@ async def test_the_end_of_the_wait_as_json(service: ScriptedService, tmp_path: P
     assert outcome.code == 4
     document = outcome.document()
     assert (document["task_id"], document["error"]["reason"]) == (TASK_ID, "ERROR_REASON_WAIT_EXPIRED")
-
-
-async def interrupt(service: ScriptedService, method: str, tmp_path: Path, *options: str) -> Outcome:
-    """Runs the command and sends Ctrl-C while `method` is waiting for its answer."""
-    waiting = asyncio.Event()
-
-    async def never(request: object, context: Context) -> WaitTaskResponse:
-        waiting.set()
-        await asyncio.Event().wait()
-        return WaitTaskResponse()
-
-    service.on(method, never)
-    arguments = ("generate", "a cat", "--request-id", "order-17", "--target", service.target)
-    async with imagegen_process(*arguments, *options, cwd=tmp_path) as process:
-        async with asyncio.timeout(20):
-            await waiting.wait()
-        process.send_signal(signal.SIGINT)
-        return await finished(process)
-
-
-async def test_ctrl_c_while_the_task_runs(service: ScriptedService, tmp_path: Path) -> None:
-    will_complete(service)
-    outcome = await interrupt(service, "WaitTask", tmp_path)
-    assert outcome.code == 130
-    line = one_line(outcome.err)
-    assert f"task {TASK_ID} goes on" in line
-    assert f"imagegen task {TASK_ID} --wait -o . --target {service.target}" in line
-
-
-async def test_ctrl_c_before_the_task_has_an_id(service: ScriptedService, tmp_path: Path) -> None:
-    outcome = await interrupt(service, "GenerateImageAsync", tmp_path)
-    assert outcome.code == 130
-    assert "--request-id order-17 finds its task" in one_line(outcome.err)
-
-
-async def test_ctrl_c_as_json_names_the_request_id(service: ScriptedService, tmp_path: Path) -> None:
-    outcome = await interrupt(service, "GenerateImageAsync", tmp_path, "--json")
-    assert outcome.code == 130
-    document = outcome.document()
-    assert (document["task_id"], document["request_id"]) == ("", "order-17")
 
 
 async def test_a_wrong_picture_is_not_saved(service: ScriptedService, tmp_path: Path) -> None:

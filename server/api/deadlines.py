@@ -10,12 +10,12 @@ MARGIN_S = 0.25
 MARGIN_SHARE = 0.1
 
 
-def seconds_to_answer(context: grpc.aio.ServicerContext[Any, Any], most_s: float) -> float:
-    """Seconds to wait: until min(250 ms, 10 % of the rest) before the caller's deadline, at most `most_s`.
+def seconds_to_answer(context: grpc.aio.ServicerContext[Any, Any], *, default_s: float) -> float:
+    """Seconds to wait: until min(250 ms, 10 % of the rest) before the caller's deadline, `default_s` without.
 
     Answering exactly at the deadline, half the clients see a bare cut without the task's id.
     """
     left_s: float | None = context.time_remaining()  # the stubs forget that it may be None
     if left_s is None:
-        return most_s
-    return max(0.0, min(most_s, left_s - min(MARGIN_S, MARGIN_SHARE * left_s)))
+        return default_s
+    return max(0.0, left_s - min(MARGIN_S, MARGIN_SHARE * left_s))

@@ -75,7 +75,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             yield pb.StreamSequentialImagesResponse(task_id=task.id)
             sent: set[int] = set()
             begun = False  # and from then on an unchanged task is a heartbeat
-            wait_s = seconds_to_answer(context, self._sync_wait_max_s)
+            wait_s = seconds_to_answer(context, default_s=self._sync_wait_max_s)
             async for seen in self._tasks.changes(task, timeout_s=wait_s, heartbeat_s=STREAM_HEARTBEAT_S):
                 heartbeat = begun and seen.revision == task.revision
                 task = seen
@@ -121,7 +121,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             draft=convert.draft(request),
             caller=caller(context),
             fingerprint=fingerprint,
-            links_timeout_s=seconds_to_answer(context, LINKS_S),
+            links_timeout_s=min(LINKS_S, seconds_to_answer(context, default_s=LINKS_S)),
         )
         return await self._tasks.submit(submission)
 
@@ -131,7 +131,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             if ("early-task-id", "1") in (context.invocation_metadata() or ()):
                 # opt-in: initial metadata commits the call and switches the client's retries off
                 await context.send_initial_metadata((("task-id", task.id),))
-            wait_s = seconds_to_answer(context, self._sync_wait_max_s)
+            wait_s = seconds_to_answer(context, default_s=self._sync_wait_max_s)
             task = await self._tasks.wait(task, timeout_s=wait_s)
             if not task.state.terminal:
                 raise _wait_expired(task)

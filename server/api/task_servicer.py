@@ -43,7 +43,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             description = f"is {wait_s:g} s; allowed: 0 or more, capped at {MAX_WAIT_S:g} s"
             wrong.append(Violation(field="wait", description=description))
         check_task_id(request.task_id, others=wrong)
-        timeout_s = seconds_to_answer(context, min(wait_s, MAX_WAIT_S))
+        timeout_s = min(wait_s, seconds_to_answer(context, default_s=MAX_WAIT_S), MAX_WAIT_S)
         task = await self._tasks.wait(request.task_id, timeout_s=timeout_s)
         return pb.WaitTaskResponse(task=convert.task(task, self._mint))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import grpc
 import pytest
@@ -13,7 +13,7 @@ from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
 from tests.integration.api.deployment import Deployment, called, deployed
-from tests.integration.api.refusals import refusal_of, refusal_of_stream
+from tests.integration.api.refusals import Refusal, refusal_of, refusal_of_stream
 from tests.integration.api.requests import image, sequence, ttl
 from tests.integration.api.synchronous import DEADLINE_S
 from tests.stack import Calls
@@ -50,15 +50,32 @@ async def test_a_stream_that_runs_out_of_time_names_its_task_too(calls: Calls) -
 async def test_without_a_deadline_the_server_sets_one() -> None:
     with deployed(SYNC_WAIT_MAX_SECONDS="1") as deployment:
         async with called(deployment) as calls:
-            start = time.monotonic()
-            for refusal in await asyncio.gather(
-                refusal_of(calls.images.GenerateImage(image())),
-                refusal_of(calls.images.GenerateSequentialImages(sequence(), timeout=60)),
-                refusal_of_stream(calls.images.StreamSequentialImages(sequence())),
-            ):
-                assert 0.9 <= time.monotonic() - start < 10
-                assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
-                assert await state_of(calls, refusal.trailers["task-id"]) == TASK_STATE_PENDING
+            await all_waits_expire(calls, None, at_least_s=0.9)
+
+
+@pytest.mark.xdist_group("api-deadlines")
+async def test_a_deadline_counts_where_the_server_would_have_set_a_shorter_one() -> None:
+    with deployed(SYNC_WAIT_MAX_SECONDS="1") as deployment:
+        async with called(deployment) as calls:
+            await all_waits_expire(calls, DEADLINE_S, at_least_s=DEADLINE_S * 0.8)
+
+
+async def all_waits_expire(calls: Calls, deadline_s: float | None, *, at_least_s: float) -> None:
+    """Each way to wait is answered with the id of a task that goes on, and not before."""
+
+    async def timed(refusal: Awaitable[Refusal]) -> Refusal:
+        start = time.monotonic()
+        found = await refusal
+        assert at_least_s <= time.monotonic() - start < 10
+        return found
+
+    for refusal in await asyncio.gather(
+        timed(refusal_of(calls.images.GenerateImage(image(), timeout=deadline_s))),
+        timed(refusal_of(calls.images.GenerateSequentialImages(sequence(), timeout=deadline_s))),
+        timed(refusal_of_stream(calls.images.StreamSequentialImages(sequence(), timeout=deadline_s))),
+    ):
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
+        assert await state_of(calls, refusal.trailers["task-id"]) == TASK_STATE_PENDING
 
 
 @pytest.mark.xdist_group("api-queueing")

@@ -57,6 +57,10 @@ class Downloader:
         self._session: aiohttp.ClientSession | None = None
         self._names = _Names()
 
+    def check(self, link: str) -> None:
+        """See Downloads."""
+        self._checked(link)
+
     async def download(self, link: str, *, timeout_s: float) -> bytes:
         """See Downloads; redirects count against the same `timeout_s`."""
         if timeout_s <= 0:

@@ -338,6 +338,10 @@ class DownloadFailed(Exception):
 class Downloads(Protocol):
     """Reads links that others gave us, as far as the deployment lets links lead."""
 
+    def check(self, link: str) -> None:
+        """Raise DownloadFailed for a link of a form that is never read, whatever lies behind it."""
+        ...
+
     async def download(self, link: str, *, timeout_s: float) -> bytes:
         """All bytes behind the link, within `timeout_s`. Raises DownloadFailed."""
         ...

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from server.domain import request as limits
 from server.domain.catalogue import Catalogue, Model, Route
 from server.domain.errors import InvalidRequest, ServiceError, Violation
+from server.domain.references import ReferenceRules
 from server.domain.request import ImageRequest, OutputFormat, Size
 from server.domain.routing import Routing
 from server.domain.task import Priority
@@ -30,6 +31,10 @@ class DraftReference(Struct, frozen=True, kw_only=True):
     index: int = 0
     kind: str = ""
     """`url`, `data`, `output`, or empty when none was set."""
+
+
+Look = Callable[[DraftReference, ReferenceRules], str | None]
+"""What is wrong with the head of a reference's bytes, or with the form of its link; None if nothing is."""
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -76,11 +81,14 @@ class Admitted(Struct, frozen=True, kw_only=True):
     max_paid_attempts: int
 
 
-def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Defaults, seed: int) -> Admitted:
-    """Check everything. `seed` is used when the draft names none.
+def admit(
+    draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Defaults, seed: int, look: Look
+) -> Admitted:
+    """Check everything that shows without asking anybody. `seed` is used when the draft names none.
 
     Raises InvalidRequest with all violations; ModelNotFound or ProviderNotConfigured only for a request
-    that is right in every other respect.
+    that is right in every other respect. Links of a wrong form alone are let through: who reads the links
+    tells them, beside those that lead to no picture.
     """
     found = list(draft.violations)
 
@@ -90,9 +98,6 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
     _check_texts(draft, wrong)
     _check_numbers(draft, wrong)
     _check_options(draft, wrong)
-    _check_references(draft, wrong)
-    wanted = _wanted_images(draft, wrong)
-
     model: Model | None = None
     route: Route | None = None
     refused: ServiceError | None = None
@@ -103,6 +108,9 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
         found.extend(error.violations)
     except ServiceError as error:
         refused = error
+    rules = model.reference_rules if model is not None else ReferenceRules()
+    misshapen = _check_references(draft, rules, look, wrong)
+    wanted = _wanted_images(draft, wrong)
     chosen = None
     if model is not None:
         if not draft.max_images:  # the default is nobody's wish
@@ -110,7 +118,7 @@ def admit(draft: Draft, *, catalogue: Catalogue, routing: Routing, defaults: Def
         chosen = _fit_to_model(draft, model, defaults, wanted, wrong)
         # Of one that cannot be reached, too, everything is said at once.
         _fit_to_route(draft, model, route or model.routes[0], wrong)
-    if found:
+    if len(found) > misshapen or (found and refused is not None):
         raise InvalidRequest(found)
     if refused is not None:
         raise refused
@@ -178,19 +186,23 @@ def _check_options(draft: Draft, wrong: Wrong) -> None:
             )
 
 
-def _check_references(draft: Draft, wrong: Wrong) -> None:
+def _check_references(draft: Draft, rules: ReferenceRules, look: Look, wrong: Wrong) -> int:
+    """How many of the violations are links of a wrong form."""
+    misshapen = 0
     if len(draft.references) > limits.MAX_REFERENCES:
         wrong(
             "reference_images",
             f"has {len(draft.references)} images, at most {limits.MAX_REFERENCES} are allowed",
         )
-        return
+        return 0
     for i, reference in enumerate(draft.references):
         path = f"reference_images[{i}]"
         if reference.kind == "data":
             size = len(reference.data)
             if not 0 < size <= limits.MAX_REFERENCE_BYTES:
                 wrong(f"{path}.data", f"has {size:,} bytes; allowed: 1 to {limits.MAX_REFERENCE_BYTES:,}")
+            elif fault := look(reference, rules):
+                wrong(f"{path}.data", fault)
         elif reference.kind == "output":
             if not 1 <= len(reference.task_id) <= limits.MAX_ID_CHARS:
                 wrong(f"{path}.output.task_id", f"must have 1 to {limits.MAX_ID_CHARS} characters")
@@ -199,8 +211,12 @@ def _check_references(draft: Draft, wrong: Wrong) -> None:
         elif reference.kind == "url":
             if not 1 <= len(reference.url) <= limits.MAX_LINK_CHARS:
                 wrong(f"{path}.url", f"must have 1 to {limits.MAX_LINK_CHARS:,} characters")
+            elif fault := look(reference, rules):
+                wrong(f"{path}.url", fault)
+                misshapen += 1
         else:
             wrong(path, "one of `data`, `output` or `url` must be set")
+    return misshapen
 
 
 def _wanted_images(draft: Draft, wrong: Wrong) -> int:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from PIL import Image, UnidentifiedImageError
 
 from server.domain import references as limits
-from server.domain.admission import Draft
+from server.domain.admission import Draft, DraftReference
 from server.domain.errors import InvalidRequest, LinksBusy, Violation
 from server.domain.references import ReferenceRules
 from server.domain.task import StoredImage
@@ -62,20 +62,27 @@ class References:
         # By caller; each lives as long as somebody holds or awaits a place of it.
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def check(self, draft: Draft, caller: str, rules: ReferenceRules) -> Mapping[int, StoredImage]:
-        """Look at all references but links, by the rules of the model. The earlier outputs, by place.
+    def fault(self, reference: DraftReference, rules: ReferenceRules) -> str | None:
+        """See `server.domain.admission.Look`. May take some milliseconds of a processor."""
+        if reference.kind == "data":
+            return picture_fault(reference.data, rules)
+        try:
+            self._downloads.check(reference.url)
+        except DownloadFailed as error:
+            return f"{error.what}; {_ADVICE}"
+        return None
 
-        Raises InvalidRequest with every violation.
+    async def earlier(self, draft: Draft, caller: str, rules: ReferenceRules) -> Mapping[int, StoredImage]:
+        """The earlier outputs that the draft names, by place, which keep to the rules of the model.
+
+        Raises InvalidRequest with every violation, also for too many bytes without the links'.
         """
         wanted = {r.task_id for r in draft.references if r.kind == "output"}
         tasks = await self._store.get_many(sorted(wanted)) if wanted else {}
         found: dict[int, StoredImage] = {}
         wrong: list[Violation] = []
         for i, reference in enumerate(draft.references):
-            if reference.kind == "data":
-                if description := await asyncio.to_thread(picture_fault, reference.data, rules):
-                    wrong.append(_wrong(i, "data", description))
-            elif reference.kind == "output":
+            if reference.kind == "output":
                 task = tasks.get(reference.task_id)
                 image = task.images.get(reference.index) if task is not None else None
                 if task is None or task.caller != caller:  # another caller's looks like none
@@ -105,7 +112,7 @@ class References:
         rules: ReferenceRules,
         links_timeout_s: float,
     ) -> tuple[str, ...]:
-        """Read the links and keep every picture; durable when it returns. `earlier` is what `check` gave by
+        """Read the links and keep every picture; durable when it returns. `earlier` is what `earlier` gave by
         the same rules.
 
         Returns the pictures' keys in the output store, in the request's order.

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -121,15 +122,9 @@ class TaskService:
                 earlier = await self._store.get(row.task_id)
                 if earlier is not None:
                     return earlier
-        admitted = admit(
-            draft,
-            catalogue=self._catalogue,
-            routing=self._routing,
-            defaults=self._defaults,
-            seed=random.getrandbits(31),
-        )
+        admitted = await self._admitted(draft)
         rules = admitted.model.reference_rules
-        earlier_outputs = await self._references.check(draft, submission.caller, rules)
+        earlier_outputs = await self._references.earlier(draft, submission.caller, rules)
         if self._line.depth >= self._queue_max_depth:
             raise QueueFull(
                 f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
@@ -158,6 +153,21 @@ class TaskService:
                 Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)
             )
         return task
+
+    async def _admitted(self, draft: Draft) -> Admitted:
+        """See `admit`."""
+        admitting = partial(
+            admit,
+            draft,
+            catalogue=self._catalogue,
+            routing=self._routing,
+            defaults=self._defaults,
+            seed=random.getrandbits(31),
+            look=self._references.fault,
+        )
+        if any(reference.kind == "data" for reference in draft.references):
+            return await asyncio.to_thread(admitting)  # pictures are looked at off the loop
+        return admitting()
 
     async def _inserted(self, task: Task, *, repeatable: bool) -> bool:
         """As `TaskStore.insert`. A task that may have come into the store unacknowledged must not run:

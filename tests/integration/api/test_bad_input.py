@@ -14,6 +14,7 @@ from tests.integration.api.refusals import assert_invalid, refusals_of_submit
 from tests.integration.api.requests import (
     DAY_S,
     MIB,
+    SMALLEST_BYTES,
     SubmitRequest,
     data,
     image,
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.xdist_group("api-queueing"), pytest.mark.usefixtures("
 KEY_64 = "k" * 64
 WITHOUT_LABELS = "doubao-seedream-3.0-t2i"
 """A model that takes sizes in pixels and no label."""
+TINY = data(SMALLEST_BYTES)
 NOBODYS = "01JD8ZK5T0N0V6Y3W2Q4R5S6T7"
 
 INVALID: list[tuple[SubmitRequest, str, str]] = [
@@ -80,7 +82,7 @@ INVALID: list[tuple[SubmitRequest, str, str]] = [
     (image(options=options(labels={"": "v"})),      "options.labels['']",                  "63"),
     (image(options=options(labels={"a": KEY_64})),  "options.labels['a']",                 "63"),
     (image(reference_images=[data(8)] * 15),        "reference_images",                    "14"),
-    (image(reference_images=[data(8), data(0)]),    "reference_images[1].data",            "10,485,760"),
+    (image(reference_images=[TINY, data(0)]),       "reference_images[1].data",            "10,485,760"),
     (image(reference_images=[data(10 * MIB + 1)]),  "reference_images[0].data",            "10,485,760"),
     (image(reference_images=[ImageSource()]),       "reference_images[0]",                 "`data`"),
     (image(reference_images=[picture(14, 64)]),     "reference_images[0].data",            "at least 15"),
@@ -95,10 +97,10 @@ INVALID: list[tuple[SubmitRequest, str, str]] = [
     (image(reference_images=[output("t" * 129)]),   "reference_images[0].output.task_id",  "128"),
     (image(reference_images=[output("t", -1)]),     "reference_images[0].output.index",    "0 to 14"),
     (image(reference_images=[output("t", 15)]),     "reference_images[0].output.index",    "0 to 14"),
-    (image(model="dall-e-3", size="", reference_images=[data(8)]), "reference_images",     "no reference"),
+    (image(model="dall-e-3", size="", reference_images=[TINY]), "reference_images",        "no reference"),
     (sequence(max_images=16),                       "max_images",                          "1 to 15"),
     (sequence(max_images=-1),                       "max_images",                          "1 to 15"),
-    (sequence(max_images=13, reference_images=[data(8)] * 3), "max_images",                "15"),
+    (sequence(max_images=13, reference_images=[TINY] * 3), "max_images",                   "15"),
     (sequence(prompt=""),                           "prompt",                              "1 to 4,000"),
     (sequence(output_format=2**31 - 1),             "output_format",                       "FORMAT_PNG"),
     (sequence(seed=-5),                             "seed",                                "-1"),

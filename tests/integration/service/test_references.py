@@ -221,6 +221,43 @@ async def test_a_request_that_is_wrong_anyway_reads_no_link(desk: Desk) -> None:
         assert server.asked.total() == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"prompt": ""}, ["prompt"]), ({"seed": -5, "model": "unknown"}, ["seed"]), ({"model": "unknown"}, [])],
+)
+async def test_all_that_shows_without_asking_anybody_is_told_at_once(
+    desk: Desk, change: dict[str, object], told: list[str]
+) -> None:
+    async with PictureServer() as server:
+        references = (
+            by_link("ftp://h/a.png"),
+            by_link(server.link("none")),
+            DraftReference(kind="data", data=b"no picture"),
+            DraftReference(),
+        )
+        with pytest.raises(InvalidRequest) as caught:
+            await desk.submit(draft=replace(GOOD, references=references, **change))
+        assert server.asked.total() == 0
+    places = ["reference_images[0].url", "reference_images[2].data", "reference_images[3]"]
+    assert [v.field for v in caught.value.violations] == [*told, *places]
+
+
+async def test_bytes_are_judged_by_the_rules_of_a_model_that_other_fields_do_not_fit(desk: Desk) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), "teal").save(file, "GIF")
+    with pytest.raises(InvalidRequest) as caught:
+        await desk.submit(
+            references=(DraftReference(kind="data", data=file.getvalue()),),
+            model="doubao-seededit-3.0-i2i",
+            size="",
+            prompt="",
+        )
+    assert [(v.field, v.description) for v in caught.value.violations] == [
+        ("prompt", "is required: 1 to 4,000 characters"),
+        ("reference_images[0].data", "is GIF; allowed: JPEG, PNG"),
+    ]
+
+
 async def test_without_an_output_store_nothing_is_accepted(desk: Desk) -> None:
     async with PictureServer(cat=CAT) as server:
         desk.output_faults.away = True

@@ -3,6 +3,8 @@
 A link is read here, once, at acceptance, and not by workers: so a retry, a take-over or another route sees
 the same picture, its caller hears of a wrong link at once, and a link may be short-lived. What that costs is
 bounded: all links of a request share one time, and a process reads few at once, for one caller half of them.
+Outputs cannot be taken back: what links gave stays in memory until the whole request is known to be good,
+of as few requests.
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from PIL import Image, UnidentifiedImageError
@@ -27,7 +28,7 @@ from server.ports import DownloadFailed, Downloads, OutputStore, TaskStore
 LINKS_S = 10.0
 """The most that the links of one request may take."""
 READ_AT_ONCE = 16
-"""Links that a process reads at the same time, of at most 10 MiB each."""
+"""Links that a process reads at the same time, of at most 10 MiB each; requests whose pictures it holds."""
 READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
 """Of these, for one caller: links that hang keep nobody else's from being read."""
 BUSY_RETRY_S = 5.0
@@ -36,11 +37,32 @@ _KINDS = {"MPO": "JPEG"}
 _ADVICE = "send a link that works now, or the picture as `data`"
 
 
-class _Kept(NamedTuple):
-    """A picture read from a link: its key in the output store, and how long it is."""
+class _Room:
+    """So many links may be read at once, and pictures of so many requests held."""
 
-    key: str
-    size_bytes: int
+    def __init__(self, most: int) -> None:
+        self.links = asyncio.Semaphore(most)
+        self.requests = asyncio.Semaphore(most)
+
+
+class _Found:
+    """What the links of one request have led to."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        """Of all references; at first of those that are no links."""
+        self.pictures: dict[int, bytes] = {}
+        """By place; none any more once all are too many bytes together."""
+        self.faults: dict[int, str] = {}
+        self.late = False
+        """Some did not get their turn in time, which says nothing of them."""
+
+    def add(self, place: int, picture: bytes) -> None:
+        """Hold the picture, unless that is too much."""
+        self.size_bytes += len(picture)
+        self.pictures[place] = picture
+        if limits.sum_fault(self.size_bytes):
+            self.pictures.clear()
 
 
 class References:
@@ -58,9 +80,9 @@ class References:
         self._outputs = outputs
         self._downloads = downloads
         self._reference_key = reference_key
-        self._room = asyncio.Semaphore(READ_AT_ONCE)
+        self._room = _Room(READ_AT_ONCE)
         # By caller; each lives as long as somebody holds or awaits a place of it.
-        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._shares: WeakValueDictionary[str, _Room] = WeakValueDictionary()
 
     def fault(self, reference: DraftReference, rules: ReferenceRules) -> str | None:
         """See `server.domain.admission.Look`. May take some milliseconds of a processor."""
@@ -98,9 +120,9 @@ class References:
                     wrong.append(_wrong(i, "output", description))
                 else:
                     found[i] = image
+        wrong = wrong or _sum_violations(_size_without_links(draft, found))
         if wrong:
             raise InvalidRequest(wrong)
-        _check_sum(draft, found.values())
         return found
 
     async def keep(
@@ -117,73 +139,65 @@ class References:
 
         Returns the pictures' keys in the output store, in the request's order.
 
-        Raises InvalidRequest with every link that gave no picture, or for too many bytes together;
-        LinksBusy when no link is at fault, but some did not get their turn in time; StoreUnavailable.
+        Raises InvalidRequest with every link that gave no picture and for too many bytes together, LinksBusy
+        when no more is wrong than that some links did not get their turn in time, either before anything is
+        kept; StoreUnavailable.
         """
-        read = await self._read_links(draft, caller, rules, links_timeout_s)
-        _check_sum(draft, [*earlier.values(), *read.values()])
-        kept: list[str] = []
-        for i, reference in enumerate(draft.references):
-            known = earlier.get(i) or read.get(i)
-            kept.append(known.key if known is not None else await self._keep(reference.data))
-        return tuple(kept)
+        deadline = asyncio.get_running_loop().time() + links_timeout_s
+        share = self._shares.setdefault(caller, _Room(READ_AT_ONCE_FOR_ONE))
+        found = _Found(_size_without_links(draft, earlier))
+        async with AsyncExitStack() as held:
+            if any(reference.kind == "url" for reference in draft.references):
+                if await _entered(held, share.requests, self._room.requests, deadline=deadline):
+                    await self._read_links(draft, rules, share, deadline, found)
+                else:
+                    found.late = True
+            wrong = [_wrong(place, "url", fault) for place, fault in sorted(found.faults.items())]
+            if wrong := [*_sum_violations(found.size_bytes), *wrong]:
+                raise InvalidRequest(wrong)
+            if found.late:
+                raise LinksBusy(
+                    "Too many links of reference images are being read. Nothing was accepted; try again in a "
+                    "moment, or send the pictures as `data`.",
+                    metadata={"limit": "links_at_once", "limit_value": str(READ_AT_ONCE)},
+                    retry_after_s=BUSY_RETRY_S,
+                )
+            return tuple(
+                [
+                    earlier[i].key
+                    if i in earlier
+                    else await self._keep(found.pictures.get(i, reference.data))
+                    for i, reference in enumerate(draft.references)
+                ]
+            )
 
     async def _read_links(
-        self, draft: Draft, caller: str, rules: ReferenceRules, timeout_s: float
-    ) -> Mapping[int, _Kept]:
-        """What lay behind the links, by place."""
-        places = [i for i, reference in enumerate(draft.references) if reference.kind == "url"]
-        if not places:
-            return {}
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        share = self._shares.setdefault(caller, asyncio.Semaphore(READ_AT_ONCE_FOR_ONE))
-        try:
-            async with asyncio.TaskGroup() as group:
-                reading = [
-                    group.create_task(
-                        self._read(draft.references[i].url, rules, share, deadline), name="reference"
-                    )
-                    for i in places
-                ]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        found = {i: task.result() for i, task in zip(places, reading, strict=True)}
-        wrong = [_wrong(i, "url", fault) for i, fault in found.items() if isinstance(fault, str)]
-        if wrong:
-            raise InvalidRequest(wrong)
-        read = {i: kept for i, kept in found.items() if isinstance(kept, _Kept)}
-        if len(read) < len(found):
-            raise LinksBusy(
-                "Too many links of reference images are being read. Nothing was accepted; try again in a "
-                "moment, or send the pictures as `data`.",
-                metadata={"limit": "links_at_once", "limit_value": str(READ_AT_ONCE)},
-                retry_after_s=BUSY_RETRY_S,
-            )
-        return read
+        self, draft: Draft, rules: ReferenceRules, share: _Room, deadline: float, found: _Found
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            for i, reference in enumerate(draft.references):
+                if reference.kind == "url":
+                    reading = self._read(i, reference.url, rules, share, deadline, found)
+                    group.create_task(reading, name="reference")
 
     async def _read(
-        self, url: str, rules: ReferenceRules, share: asyncio.Semaphore, deadline: float
-    ) -> _Kept | str | None:
-        """The picture behind the link, which is kept now, or what is wrong with the link.
-
-        None if its turn did not come in time: that says nothing of the link.
-        """
+        self, place: int, url: str, rules: ReferenceRules, share: _Room, deadline: float, found: _Found
+    ) -> None:
+        """Put down the picture behind the link, or what is wrong with the link."""
         async with AsyncExitStack() as held:
+            if not await _entered(held, share.links, self._room.links, deadline=deadline):
+                found.late = True
+                return
+            left_s = deadline - asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout_at(deadline):
-                    await held.enter_async_context(share)
-                    await held.enter_async_context(self._room)
-            except TimeoutError:
-                return None
-            try:
-                left_s = deadline - asyncio.get_running_loop().time()
-                data = await self._downloads.download(url, timeout_s=left_s)
-                fault = await asyncio.to_thread(picture_fault, data, rules)
-                if fault:
-                    return f"leads to what {fault}"
-                return _Kept(key=await self._keep(data), size_bytes=len(data))
+                picture = await self._downloads.download(url, timeout_s=left_s)
             except DownloadFailed as error:
-                return f"{error.what}; {_ADVICE}"
+                found.faults[place] = f"{error.what}; {_ADVICE}"
+                return
+            if fault := await asyncio.to_thread(picture_fault, picture, rules):
+                found.faults[place] = f"leads to what {fault}"
+            else:
+                found.add(place, picture)
 
     async def _keep(self, data: bytes) -> str:
         """Keep the bytes; the key they are kept under."""
@@ -193,11 +207,26 @@ class References:
         return key
 
 
-def _check_sum(draft: Draft, others: Iterable[StoredImage | _Kept]) -> None:
-    """Raise InvalidRequest if the bytes in the draft and those of the others are too many together."""
+async def _entered(held: AsyncExitStack, *rooms: asyncio.Semaphore, deadline: float) -> bool:
+    """Whether there was room by the deadline; `held` lets go of it."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            for room in rooms:
+                await held.enter_async_context(room)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _size_without_links(draft: Draft, earlier: Mapping[int, StoredImage]) -> int:
     sent = sum(len(reference.data) for reference in draft.references)
-    if description := limits.sum_fault(sent + sum(other.size_bytes for other in others)):
-        raise InvalidRequest([Violation(field="reference_images", description=description)])
+    return sent + sum(image.size_bytes for image in earlier.values())
+
+
+def _sum_violations(size_bytes: int) -> list[Violation]:
+    """What is wrong with references that have so many bytes together."""
+    description = limits.sum_fault(size_bytes)
+    return [Violation(field="reference_images", description=description)] if description else []
 
 
 def picture_fault(data: bytes, rules: ReferenceRules) -> str | None:

@@ -47,10 +47,11 @@ async def test_the_sum_counts_links_bytes_and_earlier_outputs(desk: Desk, over: 
 
 
 async def test_equal_pictures_count_each_time(desk: Desk) -> None:
-    """They are kept once, and sent as often as they are named."""
+    """They would be kept once, and sent as often as they are named."""
     async with PictureServer(large=LARGE) as server:
         found = await refusal(desk, *[by_link(server.link("large"))] * 14)
     assert found == {"reference_images": "have 146,800,640 bytes together; allowed: at most 33,554,432"}
+    assert await desk.outputs.get(reference_key(hashlib.sha256(LARGE).hexdigest())) is None
 
 
 async def test_what_is_too_much_without_the_links_reads_none(desk: Desk) -> None:

@@ -207,6 +207,35 @@ async def refused_as_busy(desk: Desk, server: PictureServer, *, caller: str) -> 
     ]
 
 
+async def test_a_refused_request_leaves_nothing_of_the_links_that_were_read(desk: Desk) -> None:
+    async with PictureServer(cat=CAT) as server:
+        cat = by_link(server.link("cat"))
+        assert (await faults(desk, cat, by_link(server.link("none")))).keys() == {"reference_images[1].url"}
+        async with PictureServer(cat=CAT) as hanging:
+            hanging.open.clear()
+            slow = by_link(hanging.link("cat"))
+            assert (await faults(desk, cat, slow, links_timeout_s=0.3)).keys() == {"reference_images[1].url"}
+        assert server.asked["cat"] == 2
+    assert desk.output_faults.calls["put"] == 0
+    assert await stored(desk, CAT) is None
+
+
+async def test_pictures_that_wait_for_the_output_store_are_few(desk: Desk) -> None:
+    """They are in memory meanwhile: no more requests read links than can have one of their own read."""
+    keeping = desk.output_faults.gates["put"] = asyncio.Event()
+    async with PictureServer(cat=CAT) as server:
+        link = by_link(server.link("cat"))
+        submits = [
+            asyncio.create_task(desk.submit(references=(link,))) for _ in range(READ_AT_ONCE_FOR_ONE + 1)
+        ]
+        await until(lambda: desk.output_faults.calls["put"] == READ_AT_ONCE_FOR_ONE, within_s=5)
+        await refused_as_busy(desk, server, caller=CALLER)
+        assert server.asked["cat"] == READ_AT_ONCE_FOR_ONE
+        keeping.set()
+        tasks = await asyncio.gather(*submits)
+    assert {task.request.references for task in tasks} == {(kept(CAT),)}
+
+
 async def test_a_request_that_is_wrong_anyway_reads_no_link(desk: Desk) -> None:
     async with PictureServer(cat=CAT) as server:
         link = by_link(server.link("cat"))

@@ -96,6 +96,7 @@ async def run_api(
     from server.service.tasks import TaskService
     from server.service.usage import UsageReports
     from server.service.waits import Waits
+    from server.service.withdrawals import Withdrawals
 
     log = structlog.get_logger(__name__)
     routing = routing_of(settings)
@@ -129,6 +130,7 @@ async def run_api(
                 reference_key=reference_key,
             ),
             line=line,
+            withdrawals=Withdrawals(store=parts.store, queue=parts.queue, now_ms=now_ms),
             waits=waits,
             catalogue=parts.catalogue,
             routing=routing,

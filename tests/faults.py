@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, cast
 
 Port = TypeVar("Port")
@@ -26,6 +27,8 @@ class Faults:
     """These methods wait for their event before anything else."""
     late: dict[str, asyncio.Event] = field(default_factory=dict)
     """These methods are carried out at once, and answer when their event is set."""
+    lagging: dict[str, asyncio.Event] = field(default_factory=dict)
+    """These methods raise at once, and are carried out when their event is set."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called, failures included."""
     done: Counter[str] = field(default_factory=Counter)
@@ -36,7 +39,7 @@ class Faults:
         self.away = False
         self.failing.clear()
         self.losing.clear()
-        for event in (*self.gates.values(), *self.late.values()):
+        for event in (*self.gates.values(), *self.late.values(), *self.lagging.values()):
             event.set()
 
 
@@ -51,6 +54,7 @@ class _Faulty:
         self._port = port
         self._error = error
         self._faults = faults
+        self._carrying_out: set[asyncio.Task[None]] = set()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
@@ -64,6 +68,9 @@ class _Faulty:
                 await gate.wait()
             if faults.away or name in faults.failing:
                 raise self._error()
+            if event := faults.lagging.get(name):
+                self._later(event, name, partial(method, *args, **kwargs))
+                raise self._error()
             answer = await method(*args, **kwargs)
             faults.done[name] += 1
             if event := faults.late.get(name):
@@ -73,3 +80,13 @@ class _Faulty:
             return answer
 
         return call
+
+    def _later(self, event: asyncio.Event, name: str, carry_out: Callable[[], Awaitable[object]]) -> None:
+        async def later() -> None:
+            await event.wait()
+            await carry_out()
+            self._faults.done[name] += 1
+
+        task = asyncio.create_task(later(), name=f"lagging {name}")
+        self._carrying_out.add(task)
+        task.add_done_callback(self._carrying_out.discard)

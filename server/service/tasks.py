@@ -34,11 +34,11 @@ from server.ports import Entry, RequestIdRow, TaskStore
 from server.service.line import Line
 from server.service.references import LINKS_S, References
 from server.service.waits import Waits
+from server.service.withdrawals import Withdrawals
 
 QUEUE_FULL_RETRY_S = 5.0
 TASK_ID_CHARS = 26
 AWAY_PAUSE_S = 0.2
-WITHDRAW_RETRY_S = 0.5
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -61,6 +61,7 @@ class TaskService:
         store: TaskStore,
         references: References,
         line: Line,
+        withdrawals: Withdrawals,
         waits: Waits,
         catalogue: Catalogue,
         routing: Routing,
@@ -72,6 +73,7 @@ class TaskService:
         self._store = store
         self._references = references
         self._line = line
+        self._withdrawals = withdrawals
         self._waits = waits
         self._catalogue = catalogue
         self._routing = routing
@@ -81,7 +83,6 @@ class TaskService:
         self._now_ms = now_ms
         self._refusing = False
         self._submitting: set[asyncio.Task[Task]] = set()
-        self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def submit(self, submission: Submission) -> Task:
         """Accept a task, or return the one that this request_id has made already.
@@ -108,8 +109,9 @@ class TaskService:
 
     async def drain(self) -> None:
         """Wait for submits that are under way, and for what has to be withdrawn after a failed one."""
-        while under_way := {*self._submitting, *self._withdrawing}:
-            await asyncio.wait(under_way)
+        while self._submitting:
+            await asyncio.wait(self._submitting)
+        await self._withdrawals.drain()
 
     async def _submit(self, submission: Submission) -> Task:
         draft = submission.draft
@@ -171,24 +173,13 @@ class TaskService:
 
     async def _inserted(self, task: Task, *, repeatable: bool) -> bool:
         """As `TaskStore.insert`. A task that may have come into the store unacknowledged must not run:
-        without a request_id no repeat would find it, so it is cancelled as soon as the store answers."""
+        without a request_id no repeat would find it, so it is withdrawn as soon as the store answers."""
         try:
             return await self._store.insert(task)
         except StoreUnavailable:
             if not repeatable:
-                withdrawing = asyncio.create_task(self._withdraw(task), name="withdraw")
-                self._withdrawing.add(withdrawing)
-                withdrawing.add_done_callback(self._withdrawing.discard)
+                self._withdrawals.begin(task.id)
             raise
-
-    async def _withdraw(self, task: Task) -> None:
-        while True:
-            try:
-                await self._store.write(life.cancel_pending(task, self._now_ms()))
-            except StoreUnavailable:
-                await asyncio.sleep(WITHDRAW_RETRY_S)
-            else:
-                return
 
     def _new_task(self, submission: Submission, admitted: Admitted, references: tuple[str, ...]) -> Task:
         draft = submission.draft

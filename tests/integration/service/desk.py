@@ -25,6 +25,7 @@ from server.service.line import Line
 from server.service.references import References
 from server.service.tasks import Submission, TaskService
 from server.service.waits import Waits
+from server.service.withdrawals import Withdrawals
 from server.store.outputs import FilesystemOutputStore, reference_key
 from server.store.sqlite import SqliteTaskStore
 from tests.faults import faulty
@@ -94,6 +95,7 @@ class Desk:
             store=self.store,
             references=self.references,
             line=self.line,
+            withdrawals=Withdrawals(store=self.store, queue=self.queue, now_ms=self._now_ms),
             waits=self.waits,
             catalogue=self.catalogue,
             routing=Routing(configured=frozenset({"local"}), stand_in=True),

@@ -13,6 +13,7 @@ from server.domain.errors import (
 )
 from server.domain.task import Task, TaskState
 from server.ports import now_ms
+from server.service.withdrawals import LATE_S
 from tests.integration.service.desk import Desk
 from tests.waiting import until, until_async
 
@@ -117,6 +118,67 @@ async def test_a_task_that_nobody_can_find_again_is_withdrawn(desk: Desk) -> Non
 
     await until_async(withdrawn, within_s=5)
     assert desk.line.depth == 0
+
+
+async def test_what_a_worker_was_first_to_claim_is_ended_by_that_worker(desk: Desk) -> None:
+    """The caller was told that nothing was accepted: nobody wants, or fetches, what it would buy."""
+    answer = desk.store_faults.late["insert"] = asyncio.Event()
+    desk.store_faults.losing.add("insert")
+    submit = asyncio.create_task(desk.submit())
+    await until(lambda: desk.store_faults.done["insert"], within_s=5)
+    await claimed(desk)
+    answer.set()
+    with pytest.raises(StoreUnavailable):
+        await submit
+    await asked_to_end(desk)
+
+
+async def test_a_worker_that_claims_it_while_it_is_withdrawn_ends_it(desk: Desk) -> None:
+    reading = desk.store_faults.late["get"] = asyncio.Event()
+    desk.store_faults.losing.add("insert")
+    with pytest.raises(StoreUnavailable):
+        await desk.submit()
+    await until(lambda: desk.store_faults.done["get"], within_s=5)
+    await claimed(desk)
+    reading.set()
+    await asked_to_end(desk)
+
+
+async def claimed(desk: Desk) -> None:
+    """A worker begins with the only task."""
+    [live] = await desk.live()
+    task = (await desk.store.get_many([live.id]))[live.id]
+    write, _ = life.mark(task, worker="worker-1", provider="local", paid=True, now_ms=now_ms())
+    assert await desk.store.write(write)
+
+
+async def asked_to_end(desk: Desk) -> None:
+    """The worker of the only task will find that it is to end it, and is told so."""
+    await until(lambda: desk.queue_faults.done["ask_to_cancel"], within_s=5)
+    [live] = await desk.live()
+    assert await desk.store.cancel_requested([live.id]) == {live.id}
+    async with asyncio.timeout(5):
+        await desk.tasks.drain()
+    assert desk.queue_faults.calls["ask_to_cancel"] == 1
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_an_insert_that_lands_late_is_withdrawn_too(desk: Desk, stopping: bool) -> None:
+    """As a database may go on with it whose answer nobody awaits any more."""
+    landing = desk.store_faults.lagging["insert"] = asyncio.Event()
+    with pytest.raises(StoreUnavailable):
+        await desk.submit()
+    await until(lambda: desk.store_faults.done["get"], within_s=5, what="nothing to withdraw yet")
+    landing.set()
+    await until(lambda: desk.store_faults.done["insert"], within_s=5)
+    if stopping:
+        async with asyncio.timeout(LATE_S / 2):
+            await desk.tasks.drain()
+
+    async def withdrawn() -> bool:
+        return not await desk.live()
+
+    await until_async(withdrawn, within_s=LATE_S + 5)
 
 
 async def test_the_end_of_the_process_waits_for_what_is_being_withdrawn(desk: Desk) -> None:

@@ -49,7 +49,8 @@ _CODES = {
 }
 
 INTERNAL_TEXT = (
-    "The service failed in a way it should not have. Its log holds the cause under this request id."
+    "The service failed in a way it should not have. Its log holds the cause under the `x-request-id` that "
+    "this answer carries."
 )
 
 

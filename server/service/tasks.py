@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 from ulid import ULID
@@ -23,6 +24,7 @@ from server.domain.errors import (
     Draining,
     QueueFull,
     RequestIdReused,
+    ServiceError,
     StoreUnavailable,
     TaskNotFound,
 )
@@ -82,6 +84,7 @@ class TaskService:
         self._queue_max_depth = queue_max_depth
         self._now_ms = now_ms
         self._refusing = False
+        self._log = structlog.get_logger(__name__)
         self._submitting: set[asyncio.Task[Task]] = set()
 
     async def submit(self, submission: Submission) -> Task:
@@ -96,12 +99,21 @@ class TaskService:
         work = asyncio.create_task(self._submit(submission), name="submit")
         self._submitting.add(work)
         work.add_done_callback(self._submitted)
-        return await asyncio.shield(work)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._submitted_unseen)
+            raise
 
     def _submitted(self, work: asyncio.Task[Task]) -> None:
         self._submitting.discard(work)
         if not work.cancelled():
             work.exception()  # looked at: a caller that vanished leaves nobody to see it
+
+    def _submitted_unseen(self, work: asyncio.Task[Task]) -> None:
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, ServiceError):
+            self._log.error("unexpected error in a submit whose caller has vanished", exc_info=error)
 
     def refuse(self) -> None:
         """From now on submits are refused, as safe to send elsewhere."""

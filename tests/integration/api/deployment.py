@@ -68,6 +68,12 @@ class Deployment:
         with redis.Redis.from_url(self.stack.redis.url) as client:
             assert client.publish(QueueKeys().events, task_id) == 1
 
+    def spoil(self, task_id: str) -> None:
+        """Make the task's record unreadable."""
+        with closing(sqlite3.connect(self.store_path)) as db:
+            db.execute("UPDATE tasks SET doc = '{}' WHERE id = ?", (task_id,))
+            db.commit()
+
     def _live(self) -> frozenset[str]:
         with closing(sqlite3.connect(f"{self.store_path.as_uri()}?mode=ro", uri=True)) as db:
             rows = db.execute("SELECT id FROM tasks WHERE state IN (?, ?)", LIVE_STATES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import grpc
 import pytest
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
-from tests.integration.api.deployment import Deployment
-from tests.integration.api.refusals import refusal_of
+from tests.integration.api.deployment import Deployment, called, deployed
+from tests.integration.api.refusals import refusal_of, refusal_of_stream
 from tests.integration.api.requests import SubmitRequest, image, sequence
 from tests.integration.api.synchronous import DEADLINE_S, started
 from tests.stack import Calls
@@ -74,3 +75,24 @@ async def test_metadata_that_nobody_knows_is_ignored(calls: Calls) -> None:
     wait = WaitTaskRequest(task_id=accepted.task_id)
     wait.wait.FromMilliseconds(0)
     assert (await calls.tasks.WaitTask(wait, metadata=metadata)).task.task_id == accepted.task_id
+
+
+@pytest.mark.parametrize("sent", ["", "req-17"])
+async def test_the_log_holds_the_cause_of_a_bug_under_the_request_id_of_its_error(sent: str) -> None:
+    """Before a task was accepted, and after: its record is made unreadable while a call waits for it."""
+    metadata = (("x-request-id", sent),) if sent else ()
+    with deployed() as deployment:
+        async with called(deployment) as calls:
+            call = started(calls, image(), (("early-task-id", "1"), *metadata))
+            task_id = str(dict(await call.initial_metadata())["task-id"])
+            deployment.spoil(task_id)
+            deployment.announce(task_id)
+            waited = await refusal_of_stream(call)
+            asked = await refusal_of(calls.tasks.GetTask(GetTaskRequest(task_id=task_id), metadata=metadata))
+        lines = [json.loads(line) for line in deployment.api.log().splitlines() if "unexpected error" in line]
+    assert [refusal.code for refusal in (waited, asked)] == [grpc.StatusCode.INTERNAL] * 2
+    assert waited.trailers["task-id"] == task_id
+    ids = [refusal.trailers["x-request-id"] for refusal in (waited, asked)]
+    assert [line["x_request_id"] for line in lines] == ids
+    assert all("Error" in line["exception"] for line in lines)
+    assert ids == [sent] * 2 if sent else ids[0] != ids[1]

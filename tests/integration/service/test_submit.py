@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from server.domain import attempt_writes, life
 from server.domain.admission import DraftReference
@@ -137,8 +138,34 @@ async def test_a_vanished_caller_of_a_failed_submit_is_nobodys_error(desk: Desk)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    gate.set()
-    await desk.tasks.drain()
+    with capture_logs() as logs:
+        gate.set()
+        await desk.tasks.drain()
+    assert logs == []
+
+
+async def test_a_bug_that_a_vanished_caller_does_not_see_is_logged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(_: Entry) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk.line, "put", put)
+    with capture_logs() as logs:
+        with pytest.raises(ZeroDivisionError):
+            await desk.submit()
+        assert logs == [], "who answers the caller logs it"
+        gate = desk.store_faults.gates["insert"] = asyncio.Event()
+        calling = asyncio.create_task(desk.submit())
+        await until(lambda: desk.store_faults.calls["insert"] == 2, within_s=5)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        gate.set()
+        await until(lambda: logs, within_s=5, what="a line in the log")
+    [line] = logs
+    assert line["log_level"] == "error"
+    assert isinstance(line["exc_info"], ZeroDivisionError)
 
 
 # --- refusals ----------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ async def open_parts(
         prices=_prices(catalogue, settings),
     )
     health = Health()
-    side = SidePort(health=health, metrics=metrics)
+    side = SidePort(health=health, metrics=metrics, images=role == "api")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(side.stop)
         http_port = await listen(side.start(side_host, settings.http_port), "HTTP_PORT", settings.http_port)

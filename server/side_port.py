@@ -15,6 +15,8 @@ from server.ports import OutputStore
 OUTPUTS_PATH = "/outputs/"
 OUTPUT_ROUTE = OUTPUTS_PATH + "{key:.+}"
 _NOT_FOUND = "There is no such image.\n"
+_AWAY = "The image store does not answer; try again.\n"
+_AWAY_RETRY = {"Retry-After": "2"}
 
 Admits = Callable[[str, str], float | None]
 """From a key and the link's signature ('' without one) to the seconds that the link works still; None if it
@@ -47,7 +49,8 @@ class HttpPort:
 class SidePort(HttpPort):
     """/health (alive), /ready (new work may come), /metrics, /outputs/<key>."""
 
-    def __init__(self, *, health: Health, metrics: Metrics) -> None:
+    def __init__(self, *, health: Health, metrics: Metrics, images: bool = False) -> None:
+        """With `images` it will `serve` some, and asks for patience until then; else there are none."""
         super().__init__(
             {
                 "/health": self._alive,
@@ -58,6 +61,7 @@ class SidePort(HttpPort):
         )
         self._health = health
         self._metrics = metrics
+        self._images = images
         self._outputs: OutputStore | None = None
         self._admits: Admits | None = None
 
@@ -77,6 +81,8 @@ class SidePort(HttpPort):
     async def _output(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
         if self._outputs is None or self._admits is None:
+            if self._images:
+                raise web.HTTPServiceUnavailable(text=_AWAY, headers=_AWAY_RETRY)
             raise web.HTTPNotFound(text=_NOT_FOUND)
         left_s = self._admits(key, request.query.get("signature", ""))
         if left_s is None:
@@ -86,9 +92,7 @@ class SidePort(HttpPort):
         try:
             stored = await self._outputs.get(key)
         except StoreUnavailable as error:
-            raise web.HTTPServiceUnavailable(
-                text="The image store does not answer; try again.\n", headers={"Retry-After": "2"}
-            ) from error
+            raise web.HTTPServiceUnavailable(text=_AWAY, headers=_AWAY_RETRY) from error
         if stored is None:
             raise web.HTTPNotFound(text=_NOT_FOUND)
         name = key.rsplit("/", 1)[-1]  # a key is written once: its name is its version

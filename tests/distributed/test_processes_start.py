@@ -115,12 +115,17 @@ async def starting(
             await process.wait()
 
 
-async def test_while_no_store_answers_it_is_alive_and_not_ready_and_can_be_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--processes", str(PROCESSES))], ids=["one", "several"])
+async def test_while_no_store_answers_it_is_alive_and_not_ready_and_can_be_stopped(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     nowhere = {"STORE_URL": "mongodb://127.0.0.1:1/nowhere", "REDIS_URL": "redis://127.0.0.1:1"}
-    async with starting(tmp_path, nowhere, "--processes", str(PROCESSES)) as api:
-        await until(lambda: "waiting for a store" in api.log(), within_s=30, what="a child's wait")
+    async with starting(tmp_path, nowhere, *arguments) as api:
+        await until(lambda: "waiting for a store" in api.log(), within_s=30, what="its wait")
         for path, status in (("/health", 200), ("/ready", 503)):
             assert (await api.ask(path)).status == status
+        image = await api.ask("/outputs/01ARZ3NDEKTSV4RRFFQ69G5FAV/1/0-x.png")
+        assert (image.status, image.headers["Retry-After"]) == (503, "2"), "it may be there all the same"
         assert await api.stop() == 0
         assert "Traceback" not in api.log()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -32,14 +32,21 @@ def _small(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _scheme(url: str, allowed: tuple[str, ...]) -> str:
+def _scheme(url: str, allowed: tuple[str, ...], *, host: str = "") -> str:
+    """The URL, if it begins as allowed; `host`: what is to stand there for one, empty where none has to."""
     try:
-        known = not url or urlsplit(url).scheme in allowed
+        parts = urlsplit(url)
+        known = not url or (parts.scheme in allowed and (not host or _names_one_host(parts)))
     except ValueError:  # its text may repeat the URL, and with it a password
         known = False
     if not known:
-        raise ValueError("expected a URL that begins with " + " or ".join(f"{s}://" for s in allowed))
+        raise ValueError("expected a URL that begins with " + " or ".join(f"{s}://{host}" for s in allowed))
     return url
+
+
+def _names_one_host(parts: SplitResult) -> bool:
+    """ValueError for a port that is none."""
+    return bool(parts.hostname) and parts.port != 0
 
 
 class Settings(BaseSettings):
@@ -176,10 +183,10 @@ class Settings(BaseSettings):
         """`NAME=` in the environment hides the `.env` file's value and means the default."""
         return {name: value for name, value in values.items() if value != ""}
 
-    @field_validator("image_base_url")
+    @field_validator("public_url", "image_base_url", "openai_base_url")
     @classmethod
-    def _http_scheme(cls, url: str) -> str:
-        return _scheme(url, HTTP_SCHEMES)
+    def _http_host(cls, url: str) -> str:
+        return _scheme(url, HTTP_SCHEMES, host="host")
 
     @field_validator("redis_url")
     @classmethod

@@ -59,9 +59,15 @@ def code_of(reason: Reason) -> grpc.StatusCode:
     return _CODES.get(reason, grpc.StatusCode.ABORTED)
 
 
+def code_once_accepted(reason: Reason) -> grpc.StatusCode:
+    """The same after acceptance: none that means the opposite, for a blind retry would make a second task."""
+    code = code_of(reason)
+    return grpc.StatusCode.ABORTED if code in _NOTHING_ACCEPTED else code
+
+
 def code_number(reason: Reason) -> int:
-    """The same as the number that stands on the wire."""
-    number: int = code_of(reason).value[0]
+    """The number on the wire for what is kept with a task: what a call that waits for it would end with."""
+    number: int = code_once_accepted(reason).value[0]
     return number
 
 
@@ -105,10 +111,9 @@ def _quota(subject: str, description: str) -> Any:
 
 
 def _code_of_error(error: ServiceError) -> grpc.StatusCode:
-    code = code_of(error.reason)
-    if code in _NOTHING_ACCEPTED and (isinstance(error, TaskFailed) or not error.repeatable):
-        return grpc.StatusCode.ABORTED  # accepted already: a blind retry would make a second task
-    return code
+    if isinstance(error, TaskFailed) or not error.repeatable:
+        return code_once_accepted(error.reason)
+    return code_of(error.reason)
 
 
 def _message(text: str) -> str:

@@ -13,6 +13,8 @@ import grpc
 import grpc.aio
 import pytest
 from image.v1 import image_service_pb2 as pb
+from task.v1 import task_pb2
+from task.v1.error_reason_pb2 import ERROR_REASON_DRAINING
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
 from tests.integration.api.deployment import Deployment, called, deployed
@@ -20,6 +22,7 @@ from tests.integration.api.refusals import refusal_of, refusal_of_stream, refusa
 from tests.integration.api.requests import image, sequence
 from tests.integration.api.synchronous import early_task_id
 from tests.stack import Calls
+from tests.waiting import until_async
 
 pytestmark = pytest.mark.xdist_group("api-unavailable")
 
@@ -205,3 +208,21 @@ async def test_a_server_that_stops_loses_nothing_and_says_what_becomes_of_what_w
         settled = await successor.settled()
         assert settled.tasks == kept.tasks
         assert settled.queued == kept.tasks, "what was accepted last is in line as well"
+
+
+async def test_what_a_stopping_worker_gives_back_is_not_told_as_never_accepted() -> None:
+    with deployed() as deployment:
+        worker = deployment.stack.start("worker", SHUTDOWN_GRACE_SECONDS="0")
+        async with called(deployment) as calls:
+            request = sequence(size="4K", max_images=15)
+            task_id = (await calls.images.GenerateSequentialImagesAsync(request)).task_id
+
+            async def begun() -> bool:
+                task = (await calls.tasks.GetTask(GetTaskRequest(task_id=task_id))).task
+                return task.state == task_pb2.TASK_STATE_PROCESSING
+
+            await until_async(begun, within_s=10)
+            assert worker.stop() == 0
+            [attempt] = (await calls.tasks.GetTask(GetTaskRequest(task_id=task_id))).task.attempts
+    assert attempt.error.reason == ERROR_REASON_DRAINING
+    assert attempt.error.code == grpc.StatusCode.ABORTED.value[0]

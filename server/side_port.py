@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
+import structlog
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from server.domain.errors import StoreUnavailable
 from server.health import Health
@@ -25,6 +28,20 @@ is no good link."""
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def _is_incident(record: logging.LogRecord) -> bool:
+    """Whether the HTTP server logs a bug. What only is no HTTP, of which every port scan sends some, is told
+    in a line of our own."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    structlog.get_logger(__name__).info("what came is no HTTP request", error=type(error).__name__)
+    return False
+
+
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.addFilter(_is_incident)
+
+
 class HttpPort:
     """A port of HTTP with routes that are read: path to what answers."""
 
@@ -32,7 +49,7 @@ class HttpPort:
         app = web.Application()
         for path, handler in routes.items():
             app.router.add_get(path, handler)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        self._runner = web.AppRunner(app, access_log=None, logger=_http_log, shutdown_timeout=2.0)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one for 0. OSError when it cannot be bound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import aiohttp
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from server.domain.errors import StoreUnavailable
 from server.health import Health
@@ -366,6 +370,49 @@ async def test_a_port_without_outputs_serves_none(port: Port) -> None:
         assert (await worker.ask(link)).status == 404
     finally:
         await side.stop()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_line_in_the_log_and_no_incident(
+    port: Port, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    with capture_logs() as logs:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(HOST, port.number)
+            writer.write(garbage)
+            assert b" 400 Bad Request\r\n" in await reader.read()
+            writer.close()
+            await writer.wait_closed()
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+    assert [line["log_level"] for line in logs] in (["info"], [])
+    assert not any("exc_info" in line for line in logs)
+
+
+async def test_a_bug_behind_the_port_is_an_error_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
+    async def bug(_: web.Request) -> web.Response:
+        raise ZeroDivisionError
+
+    port = HttpPort({"/": bug})
+    number = await port.start(HOST, 0)
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"http://{HOST}:{number}/") as answer:
+            assert answer.status == 500
+    finally:
+        await port.stop()
+    [record] = [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 
 async def test_a_taken_port_is_an_os_error(port: Port) -> None:

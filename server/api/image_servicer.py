@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -137,17 +138,20 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 raise _wait_expired(task)
             answer = convert.generated(task, self._mint)
             if request.response_format == pb.RESPONSE_FORMAT_BYTES:
-                await self._add_bytes(task, answer)
+                within_s = seconds_to_answer(context, default_s=self._sync_wait_max_s)
+                await self._add_bytes(task, answer, within_s=within_s)
             return answer
 
-    async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse) -> None:
-        """Fill in the bytes of all images, or of none when the whole answer would be too large."""
+    async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse, *, within_s: float) -> None:
+        """Fill in the bytes of all images, or of none when the answer would be too large or too late."""
         total = answer.ByteSize() + sum(i.size_bytes for i in answer.images)
         if total > MAX_ANSWER_BYTES:
             answer.data_omitted = True
             return
-        for image in answer.images:
-            image.data = await self._bytes_of(task.images[image.index].key)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for image in answer.images:
+                    image.data = await self._bytes_of(task.images[image.index].key)
         if not all(image.data for image in answer.images):
             answer.data_omitted = True
             for image in answer.images:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from image.v1.image_service_pb2 import RESPONSE_FORMAT_BYTES
 from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_PENDING
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
@@ -16,6 +19,7 @@ from tests.integration.api.deployment import Deployment, called, deployed
 from tests.integration.api.refusals import Refusal, refusal_of, refusal_of_stream
 from tests.integration.api.requests import image, sequence, ttl
 from tests.integration.api.synchronous import DEADLINE_S
+from tests.s3_server import S3Server
 from tests.stack import Calls
 
 
@@ -126,3 +130,26 @@ async def test_a_stream_reports_progress_only_when_there_was_nothing_for_15_s(
     refusal = await refusal_of_stream(events())
     assert refusal.reason == "TASK_EXPIRED"
     assert seen == ["task_id", "task"]
+
+
+@pytest.mark.xdist_group("s3")
+async def test_bytes_that_cannot_be_read_before_the_deadline_are_left_to_the_links(
+    s3_server: S3Server, s3_url: str
+) -> None:
+    request = image(response_format=RESPONSE_FORMAT_BYTES, request_id="bytes")
+    keys = {
+        "AWS_ACCESS_KEY_ID": s3_server.keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3_server.keys.secret_access_key,
+    }
+    with deployed(OUTPUT_URL=s3_url, **keys) as deployment:
+        deployment.stack.start("worker")
+        async with called(deployment) as calls:
+            whole = await calls.images.GenerateImage(request, timeout=60)
+            assert whole.images[0].data
+            os.kill(s3_server.pid, signal.SIGSTOP)
+            try:
+                answer = await calls.images.GenerateImage(request, timeout=DEADLINE_S)
+            finally:
+                os.kill(s3_server.pid, signal.SIGCONT)
+    assert answer.data_omitted
+    assert [(made.sha256, made.data) for made in answer.images] == [(whole.images[0].sha256, b"")]

@@ -12,7 +12,7 @@ from server.api import convert
 from server.api.deadlines import seconds_to_answer
 from server.domain.admission import check_task_id
 from server.domain.errors import Violation
-from server.service.cancels import Cancels
+from server.service.cancels import CANCEL_WAIT_S, Cancels
 from server.service.tasks import TaskService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -49,7 +49,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:  # noqa: N802
         check_task_id(request.task_id)
-        cancelled = await self._cancels.cancel(request.task_id)
+        within_s = min(CANCEL_WAIT_S, seconds_to_answer(context, default_s=CANCEL_WAIT_S))
+        cancelled = await self._cancels.cancel(request.task_id, within_s=within_s)
         return pb.CancelTaskResponse(
             task=convert.task(cancelled.task, self._mint),
             sent=pb.SENT_SENT if cancelled.sent else pb.SENT_NOT_SENT,

@@ -47,13 +47,13 @@ class Cancels:
         self._now_ms = now_ms
         self._log = structlog.get_logger(__name__)
 
-    async def cancel(self, task_id: str) -> Cancelled:
-        """End the task, or see to it that it ends.
+    async def cancel(self, task_id: str, *, within_s: float = CANCEL_WAIT_S) -> Cancelled:
+        """End the task, or see to it that it ends; how it stands when its worker has not answered `within_s`.
 
         Raises InvalidRequest, TaskNotFound, StoreUnavailable, and TaskEnded for a COMPLETED or FAILED task.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + CANCEL_WAIT_S
+        deadline = loop.time() + within_s
         task = await self._tasks.get(task_id)
         while task.state is not TaskState.CANCELLED:
             if task.state.terminal:
@@ -63,7 +63,7 @@ class Cancels:
                     task_id=task.id,
                 )
             if task.state is TaskState.PENDING:
-                await self._end_waiting(task)
+                await self._end_waiting(task, deadline)
             elif not task.cancel_requested:
                 await self._store.write(life.request_cancel(task, self._now_ms()))
             elif loop.time() < deadline:
@@ -75,21 +75,21 @@ class Cancels:
         sent = not task.state.terminal or purchases.may_have_been_sent(task)
         return Cancelled(task=task, sent=sent)
 
-    async def _end_waiting(self, task: Task) -> None:
+    async def _end_waiting(self, task: Task, deadline: float) -> None:
         if await self._store.write(life.cancel_pending(task, self._now_ms())):
             self._metrics.tasks_finished.labels(TaskState.CANCELLED.value).inc()
-            await self._tell(self._queue.discard((task.id,)))
+            await self._tell(self._queue.discard((task.id,)), deadline)
 
     async def _ask_worker(self, task: Task, deadline: float) -> None:
         """Tell the worker, and wait for the task's end until the deadline."""
-        await self._tell(self._queue.ask_to_cancel((task.id,)))
+        await self._tell(self._queue.ask_to_cancel((task.id,)), deadline)
         left_s = deadline - asyncio.get_running_loop().time()
         await self._tasks.wait(task, timeout_s=max(0.0, left_s))
 
-    async def _tell(self, step: Awaitable[None]) -> None:
+    async def _tell(self, step: Awaitable[None], deadline: float) -> None:
         """Tell the queue; what it does not hear, workers find in the store."""
         try:
-            async with asyncio.timeout(CANCEL_WAIT_S):
+            async with asyncio.timeout_at(deadline):
                 await step
         except (QueueUnavailable, TimeoutError) as error:
             self._log.warning("Redis is away; the cancel is in the store", error=str(error))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import grpc
 import pytest
 from image.v1.image_service_pb2 import GenerateImageRequest
-from task.v1.task_pb2 import TASK_STATE_COMPLETED
+from task.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_COMPLETED, TASK_STATE_PROCESSING
+from task.v1.task_service_pb2 import CancelTaskRequest, GetTaskRequest
 
-from tests.integration.api.deployment import Deployment, called
+from tests.integration.api.deployment import Deployment, called, deployed
 from tests.integration.api.refusals import refusal_of
+from tests.integration.api.requests import sequence
 from tests.stack import Calls, running_stack
 from tests.upstreams import ArkUpstream
+from tests.waiting import until_async
 
 DEADLINE_S = 0.2
 TASK_S = 2.0
@@ -60,3 +64,23 @@ async def test_20_of_20_calls_of_200_ms_name_their_task_of_2_s_which_goes_on() -
                     assert task.end_time.ToMilliseconds() - task.start_time.ToMilliseconds() >= TASK_S * 1000
                     assert len(task.image.images) == 1
                     assert upstream.billed[prompt] == 1, "nobody cancelled it, nobody repeated it"
+
+
+@pytest.mark.alone
+async def test_a_cancel_with_half_a_second_tells_how_the_task_stands_though_its_worker_hangs() -> None:
+    with deployed() as deployment:
+        worker = deployment.stack.start("worker")
+        async with called(deployment) as calls:
+            request = sequence(size="4K", max_images=15)
+            task_id = (await calls.images.GenerateSequentialImagesAsync(request)).task_id
+
+            async def runs() -> bool:
+                task = (await calls.tasks.GetTask(GetTaskRequest(task_id=task_id))).task
+                return task.state == TASK_STATE_PROCESSING
+
+            await until_async(runs, within_s=20, what="the worker's claim")
+            worker.signal(signal.SIGSTOP)
+            task = (await calls.tasks.CancelTask(CancelTaskRequest(task_id=task_id), timeout=0.5)).task
+            worker.signal(signal.SIGCONT)
+            assert (task.state, task.cancel_requested) == (TASK_STATE_PROCESSING, True)
+            assert (await calls.ended(task_id)).state == TASK_STATE_CANCELLED

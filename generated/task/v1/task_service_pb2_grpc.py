@@ -85,10 +85,11 @@ class TaskServiceServicer:
 
     def CancelTask(self, request, context):
         """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
-        worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
-        task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
-        that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
-        just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+        worker, usually within a second; the answer comes when that is done, and after a second, or shortly before
+        the caller's deadline, at the latest: a task that then still is PROCESSING, with `cancel_requested` set,
+        ends as soon as its worker, or the one that takes over from it, can see to it. Pictures stored before stay
+        readable; one whose last picture has just been stored may end COMPLETED instead. Cancelling a CANCELLED
+        task again is no error.
 
         What a provider was asked for may be charged all the same: see `sent`.
 

@@ -36,10 +36,11 @@ class TaskServiceStub:
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
     """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
-    worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
-    task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
-    that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
-    just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+    worker, usually within a second; the answer comes when that is done, and after a second, or shortly before
+    the caller's deadline, at the latest: a task that then still is PROCESSING, with `cancel_requested` set,
+    ends as soon as its worker, or the one that takes over from it, can see to it. Pictures stored before stay
+    readable; one whose last picture has just been stored may end COMPLETED instead. Cancelling a CANCELLED
+    task again is no error.
 
     What a provider was asked for may be charged all the same: see `sent`.
 
@@ -88,10 +89,11 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_task_service_pb2.CancelTaskRequest, _abc.Awaitable[_task_service_pb2.CancelTaskResponse]],
     ) -> _abc.Awaitable[_task_service_pb2.CancelTaskResponse]:
         """Asks for the end of a task. A PENDING one is CANCELLED at once. One that is PROCESSING is ended by its
-        worker, usually within a second; the answer comes when that is done, and after a second at the latest: a
-        task that then still is PROCESSING, with `cancel_requested` set, ends as soon as its worker, or the one
-        that takes over from it, can see to it. Pictures stored before stay readable; one whose last picture has
-        just been stored may end COMPLETED instead. Cancelling a CANCELLED task again is no error.
+        worker, usually within a second; the answer comes when that is done, and after a second, or shortly before
+        the caller's deadline, at the latest: a task that then still is PROCESSING, with `cancel_requested` set,
+        ends as soon as its worker, or the one that takes over from it, can see to it. Pictures stored before stay
+        readable; one whose last picture has just been stored may end COMPLETED instead. Cancelling a CANCELLED
+        task again is no error.
 
         What a provider was asked for may be charged all the same: see `sent`.
 

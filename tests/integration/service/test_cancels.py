@@ -103,6 +103,21 @@ async def test_a_worker_that_is_silent_has_a_second(desk: Desk) -> None:
     assert cancelled.task.cancel_requested
 
 
+@pytest.mark.parametrize("redis", ["there", "hanging"])
+async def test_a_caller_with_less_time_is_answered_within_it(desk: Desk, redis: str) -> None:
+    hanging = asyncio.Event()
+    if redis == "hanging":
+        desk.queue_faults.gates |= {"ask_to_cancel": hanging, "discard": hanging}
+    waiting, run = await desk.submit(), await running(desk)
+    began = time.monotonic()
+    ended = await desk.cancels.cancel(waiting.id, within_s=0.1)
+    asked = await desk.cancels.cancel(run.id, within_s=0.1)
+    assert time.monotonic() - began < CANCEL_WAIT_S
+    assert ended.task.state is TaskState.CANCELLED
+    assert (asked.task.state, asked.task.cancel_requested) == (TaskState.PROCESSING, True)
+    assert desk.queue_faults.calls["ask_to_cancel"] == 1
+
+
 async def test_a_task_that_its_worker_gives_back_meanwhile_ends(desk: Desk) -> None:
     """The worker had not heard of the cancel when it put the task back to waiting."""
     async with desk.running():

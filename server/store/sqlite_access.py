@@ -42,7 +42,8 @@ class FileAccess:
         self._writes_at_once = synchronous == "NORMAL"
         self._writer = ConnectionThread(path, name="sqlite-writer", synchronous=synchronous)
         self._reader = ConnectionThread(path, name="sqlite-reader", synchronous=synchronous)
-        self._changes_folded = 0
+        self._changes = 0
+        self._unfolded = 0
         self._folding: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -95,12 +96,13 @@ class FileAccess:
         await self._writer.aclose()
 
     def _fold_in_time(self) -> None:
-        """Have the writing thread fold the log into the file once it has grown."""
+        """After a commit: have the writing thread fold the log into the file once it has grown."""
         changes = self._at_once.changes
-        if changes < self._changes_folded:  # the connection is a new one
-            self._changes_folded = 0
-        if changes - self._changes_folded >= CHECKPOINT_CHANGES and self._folding is None:
-            self._changes_folded = changes
+        # At least one: a PRAGMA changes no row and yet adds a page, and a connection that is new counts anew.
+        self._unfolded += max(1, changes - self._changes)
+        self._changes = changes
+        if self._unfolded >= CHECKPOINT_CHANGES and self._folding is None:
+            self._unfolded = 0
             self._folding = asyncio.get_running_loop().create_task(self._fold(), name="fold-the-log")
 
     async def _fold(self) -> None:

@@ -74,7 +74,8 @@ _OUR_FAULT = frozenset(
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log before it is folded into the file: each fold costs two flushes of the disk."""
 CHECKPOINT_CHANGES = 3_000
-"""Rows changed by a connection that never folds the log itself, before somebody else has to."""
+"""Rows changed by a connection that never folds the log itself, before somebody else has to; a commit counts
+as one at least."""
 
 
 class Locked(StoreUnavailable):

@@ -252,6 +252,18 @@ async def test_the_log_is_folded_into_the_file_and_does_not_grow_although_writin
     await store.aclose()
 
 
+async def test_the_log_does_not_grow_by_pings_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    store = await SqliteTaskStore.open(path)
+    sizes = list[int]()
+    for number in range(5 * CHECKPOINT_CHANGES):
+        await store.ping()
+        if number % 100 == 0:
+            sizes.append(os.stat(f"{path}-wal").st_size)
+    assert max(sizes) < 1.5 * max(sizes[: len(sizes) // 3]), "it begins again after each fold"
+    await store.aclose()
+
+
 async def test_what_was_given_up_does_not_take_place_later(tmp_path: Path) -> None:
     # FULL: its transactions are a thread's, which the callers do not wait for beyond their time.
     store = await SqliteTaskStore.open(tmp_path / "tasks.db", synchronous="FULL", timeout_s=0.2)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -22,10 +23,37 @@ from server.ports import QueueUnavailable
 
 OLDEST_REDIS = (6, 2)
 
+CONNECTIONS = 50
+"""Commands of one client that are under way at once; more wait for their turn."""
+
 _DRIVER = DriverInfo()
 """What connections say of themselves: else redis-py looks its own version up on disk for each of them."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Client(Redis):
+    """Has commands wait for their turn while CONNECTIONS are under way, at most as long as for an answer.
+
+    redis-py's own limit, of 100 connections, raises what says that Redis is away; and its pool that waits can
+    lose a wake-up, or a connection for good, when a caller is cancelled.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._turns = asyncio.Semaphore(min(CONNECTIONS, self.connection_pool.max_connections))
+        self._turn_timeout_s: float | None = self.connection_pool.connection_kwargs["socket_timeout"]
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if self._turns.locked():
+            async with asyncio.timeout(self._turn_timeout_s):
+                await self._turns.acquire()
+        else:  # by far the most often, without the cost of a time limit
+            await self._turns.acquire()
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            self._turns.release()
 
 
 class UnsuitableRedis(Exception):
@@ -35,10 +63,11 @@ class UnsuitableRedis(Exception):
 def open_client(url: str, *, timeout_s: float | None) -> Redis:
     """A client that connects on first use and answers, or raises, within `timeout_s` per command.
 
-    None = answers may take for ever: for blocking commands, whose callers set their own limit.
+    Where CONNECTIONS are under way it waits for its turn before that, at most as long. None = answers may
+    take for ever: for blocking commands, whose callers set their own limit.
     ValueError when the URL is not one of Redis.
     """
-    return Redis.from_url(
+    return _Client.from_url(
         url,
         decode_responses=True,
         protocol=2,

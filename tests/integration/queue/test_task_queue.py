@@ -13,7 +13,7 @@ import pytest
 
 from server.domain.task import Priority
 from server.ports import Entry, Lane, Pool, QueueStats, QueueUnavailable
-from server.queue.connection import UnsuitableRedis, open_client
+from server.queue.connection import CONNECTIONS, UnsuitableRedis, open_client
 from server.queue.keys import QueueKeys, line_of
 from server.queue.task_queue import BATCH, LONGEST_BLOCK_S, RedisTaskQueue
 from tests.integration.queue.board import Board
@@ -265,6 +265,46 @@ async def test_a_redis_that_hangs_is_unavailable_in_time_and_nothing_is_sent_twi
     await own_queue.depth()
     statistics = await own_board.client.info("commandstats")
     assert statistics.get("cmdstat_publish", {"calls": 0})["calls"] <= 1
+
+
+@pytest.mark.parametrize(("option", "most"), [("", CONNECTIONS), ("?max_connections=3", 3)])
+async def test_hundreds_of_commands_at_once_take_turns_on_a_few_connections(
+    own_server: RedisServer, own_board: Board, option: str, most: int
+) -> None:
+    async with aclosing(RedisTaskQueue(own_server.url + option, timeout_s=5.0)) as queue:
+        async with asyncio.TaskGroup() as group:  # QueueUnavailable would end it
+            for number in range(400):
+                group.create_task(queue.enqueue([entry(f"t{number}")]), name="enqueue")
+        assert await queue.depth() == 400
+        clients = await own_board.client.info("clients")
+        assert clients["connected_clients"] <= most + 1, "the board's own is one of them"
+
+
+async def test_commands_that_wait_for_their_turn_hear_in_time_of_a_redis_that_hangs(
+    own_queue: RedisTaskQueue, own_server: RedisServer
+) -> None:
+    assert await own_queue.depth() == 0
+    own_server.pause()
+    async with asyncio.timeout(10 * 0.3):
+        many = [own_queue.announce(["t1"]) for _ in range(20 * CONNECTIONS)]
+        answers = await asyncio.gather(*many, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {QueueUnavailable}
+    own_server.resume()
+    assert await own_queue.depth() == 0
+
+
+async def test_a_command_that_is_cancelled_gives_its_turn_back(
+    own_queue: RedisTaskQueue, own_server: RedisServer
+) -> None:
+    own_server.pause()
+    for _ in range(3):
+        many = [asyncio.create_task(own_queue.depth(), name="depth") for _ in range(CONNECTIONS)]
+        await asyncio.sleep(0)
+        for operation in many:
+            operation.cancel()
+        await asyncio.wait(many)
+    own_server.resume()
+    assert await asyncio.gather(*(own_queue.depth() for _ in range(CONNECTIONS))) == [0] * CONNECTIONS
 
 
 async def test_a_wait_on_a_redis_that_hangs_does_not_last_for_ever(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -33,7 +34,8 @@ DEFAULT_DATABASE = "imagegen"
 CLOSE_TIMEOUT_S = 1.0
 """For the driver's good-bye to the server, which may be away."""
 HEARTBEAT_TIMEOUT_S = 10.0
-"""A heartbeat unanswered for so long breaks off whatever is under way: more than any one operation takes."""
+"""A heartbeat unanswered for so long breaks off whatever is under way: more than any one operation takes but
+the transfer of a file, which so does not wait for a server that hangs."""
 
 # What these codes say of an item no other moment would mend. All others are the server's own trouble.
 _OUR_FAULT = frozenset(
@@ -67,6 +69,7 @@ class Database:
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         """Nothing is sent yet. Raises ValueError for a URL that cannot be one."""
+        self._timeout_s = timeout_s
         timeout_ms = round(timeout_s * 1000)
         try:
             self._client = AsyncMongoClient[Document](
@@ -142,9 +145,11 @@ class Database:
         return await self._client.admin.command("hello")
 
     async def aclose(self) -> None:
-        """Wait for what is under way, and let go, also of a server that no longer answers."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Wait for what is under way, as long as for an answer, and let go, also of a server that hangs."""
+        with contextlib.suppress(TimeoutError):  # a file may take longer; whoever wanted that has left
+            async with asyncio.timeout(self._timeout_s):
+                while self._running:
+                    await asyncio.wait(self._running)
         with pymongo.timeout(CLOSE_TIMEOUT_S):
             await self._client.close()
 

@@ -130,6 +130,51 @@ async def test_a_put_whose_last_answer_is_lost_is_harmless_to_repeat(
     assert await store.get(key) == StoredObject(data=data, mime_type=PNG)
 
 
+@pytest.mark.parametrize("command", ["insert", "find"])
+async def test_bytes_may_take_longer_than_an_answer(
+    store_at: StoreAt, mongo_server: MongoServer, proxy: MongoProxy, command: str
+) -> None:
+    key, data = a_key(), os.urandom(1000)
+    store, slow = await store_at(mongo_server), await store_at(proxy, timeout_s=0.3)
+    if command == "find":
+        await store.put(key, data, mime_type=PNG)
+    proxy.hold(command, named="outputs.chunks")
+    transfer = asyncio.create_task(
+        slow.put(key, data, mime_type=PNG) if command == "insert" else slow.get(key), name="transfer"
+    )
+    await proxy.held()
+    await asyncio.wait({transfer}, timeout=2 * 0.3)
+    assert not transfer.done()
+    await proxy.release()
+    await transfer
+    assert await store.get(key) == StoredObject(data=data, mime_type=PNG)
+
+
+async def test_closing_does_not_wait_for_bytes_that_hang(store_at: StoreAt, proxy: MongoProxy) -> None:
+    store = await store_at(proxy, timeout_s=0.5)
+    proxy.hold("insert", named="outputs.chunks")
+    transfer = asyncio.create_task(store.put(a_key(), b"x", mime_type=PNG), name="transfer")
+    await proxy.held()
+    transfer.cancel()
+    began_s = time.monotonic()
+    await store.aclose()
+    assert time.monotonic() - began_s < ANSWER_S
+    await proxy.release()
+
+
+async def test_an_upload_that_failed_before_its_entry_leaves_no_chunks(
+    store_at: StoreAt, proxy: MongoProxy, database: AsyncDatabase[Document]
+) -> None:
+    key, data = a_key(), os.urandom(2 * CHUNK_BYTES)
+    store = await store_at(proxy)
+    proxy.lose_answers("insert", named="outputs.chunks")
+    with pytest.raises(StoreUnavailable):
+        await store.put(key, data, mime_type=PNG)
+    assert "delete" in proxy.names()
+    assert await chunks_of(database, key) == []
+    assert await store.get(key) is None
+
+
 async def test_everything_of_a_task_is_a_range_of_ids(
     store_at: StoreAt, mongo_server: MongoServer, database: AsyncDatabase[Document]
 ) -> None:

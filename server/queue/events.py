@@ -58,7 +58,8 @@ class RedisTaskEvents:
     async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
         """See TaskEvents. What was announced while the connection was away is never heard of."""
         pause_s = FIRST_PAUSE_S
-        client = open_client(self._url, timeout_s=None)
+        # The limit is for connecting, also in mid-read; messages are waited for with one of their own.
+        client = open_client(self._url, timeout_s=self._silence_s)
         try:
             while True:
                 try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from server.domain.task import Priority
 from server.ports import Entry, Lane, Pool
@@ -101,6 +103,28 @@ async def test_a_redis_that_hangs_counts_as_away(redis_server: RedisServer) -> N
             await until(lambda: not listener.events.connected, within_s=10)
             server.resume()
             await until(lambda: listener.events.connected, within_s=10)
+
+
+async def test_a_peer_that_accepts_and_does_not_answer_counts_as_away(redis_server: RedisServer) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+
+    with RedisServer(redis_server.executable) as server:
+        path = urlsplit(server.url).path
+        async with listening(server.url, "{imagegen}:", silence_s=0.1) as listener:
+            server.kill()
+            peer = await asyncio.start_unix_server(accept, path)
+            # The first finds the connection lost in mid-read, the others subscribe anew.
+            await until(lambda: len(accepted) >= 3, within_s=10, what="another try")
+            assert not listener.events.connected
+            peer.close()
+            os.unlink(path)
+            server.start()
+            await until(lambda: listener.events.connected, within_s=10)
+    for writer in accepted:
+        writer.close()
 
 
 async def test_silence_alone_does_not_disconnect(board: Board, redis_url: str, redis_prefix: str) -> None:

@@ -291,6 +291,7 @@ async def run_worker(
                 log.error("the worker did not let go of everything; its row is left to be declared lost")
             else:
                 running.result()
+                await cancelled(background)  # a beat that finds its row gone would register anew
                 await beat.deregister()
         finally:
             await cancelled([*background, running])

@@ -85,7 +85,7 @@ class Beat:
                 await self.register()
 
     async def deregister(self) -> None:
-        """Take the row away; only once nothing is held."""
+        """Take the row away; only once nothing is held, and nobody beats any more."""
         try:
             await self._store.remove_worker(self.id)
         except StoreUnavailable as error:

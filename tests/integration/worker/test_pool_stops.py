@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
+from server.app import run_worker
 from server.domain.task import AttemptOutcome, TaskState
 from server.ports import Claimed
+from server.settings import load
+from server.store.sqlite import SqliteTaskStore
 from server.worker.attempt import Attempt
 from server.worker.execution import Holder
 from server.worker.pool import IDLE_WAIT_S
 from tests.integration.worker.bench import Bench
 from tests.integration.worker.pools import all_over, slots, worker
 from tests.integration.worker.scripted import ScriptedProvider, makes_all, waits_for
+from tests.redis_server import RedisServer
 from tests.waiting import until, until_async
 
 # --- stops -------------------------------------------------------------------------------------------
@@ -60,6 +66,31 @@ async def test_a_stop_gives_back_what_was_not_marked(bench: Bench) -> None:
     task = await bench.task(accepted.id)
     assert (task.state, task.attempt, provider.calls) == (TaskState.PENDING, 0, [])
     assert await bench.place(accepted.id) == "ready"
+
+
+async def test_a_stop_leaves_no_row_however_long_its_removal_takes(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, stop, lease_s = SqliteTaskStore.remove_worker, asyncio.Event(), 0.5
+
+    async def answer_late(store: SqliteTaskStore, worker_id: str) -> None:
+        await remove(store, worker_id)
+        beats = [task for task in asyncio.all_tasks() if task.get_name() == "beat"]
+        if beats:  # which would find the row gone
+            await asyncio.wait(beats, timeout=lease_s)
+
+    monkeypatch.setattr(SqliteTaskStore, "remove_worker", answer_late)
+    settings = load(
+        None,
+        store_url=f"sqlite://{tmp_path}/tasks.db",
+        redis_url=redis_server.url,
+        data_dir=tmp_path,
+        http_port=0,
+        lease_seconds=lease_s,
+    )
+    await run_worker(settings, stop, lambda _: stop.set())
+    async with aclosing(await SqliteTaskStore.open(tmp_path / "tasks.db")) as store:
+        assert await store.workers() == []
 
 
 @pytest.mark.parametrize("paid", [True, False])

@@ -32,8 +32,10 @@ START_TIMEOUT_S = 30.0
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 10.0
 """A child that lived so long starts again without delay."""
-KILL_AFTER_S = 5.0
-"""After its grace a child has so long for its last steps."""
+KILL_AFTER_S = 15.0
+"""After its grace a child has so long for its last steps: longer than a worker may take to record what it
+broke off (`worker.pool.CANCEL_S`), to let go (`app.LAST_STEPS_S`) and to take its row away. One that is
+killed in mid-record leaves a call open, which counts as paid."""
 
 
 class StackError(Exception):

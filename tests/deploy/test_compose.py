@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from server.processes import KILL_AFTER_S
 from server.settings import Settings
 from tests.deploy.files import (
     DEFAULTS,
@@ -67,7 +68,7 @@ def test_the_server_reads_what_is_meant(settings: Settings) -> None:
 def test_containers_stop_after_their_work(settings: Settings) -> None:
     assert settings.grace_s >= DEFAULTS.image_timeout + 15
     for service in SERVERS.values():
-        assert seconds(service["stop_grace_period"]) > settings.grace_s
+        assert seconds(service["stop_grace_period"]) > settings.grace_s + KILL_AFTER_S
 
 
 def test_images_are_pinned() -> None:

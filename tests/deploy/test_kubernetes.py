@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from server.processes import KILL_AFTER_S
 from server.settings import Settings
 from tests.deploy.files import (
     DEFAULTS,
@@ -139,7 +140,7 @@ def test_pods_stop_after_their_work(role: str, settings: Settings) -> None:
     assert settings.grace_s >= settings.image_timeout + 15
     hook = container(ROLES[role]).get("lifecycle", {}).get("preStop")
     pre_stop_s = 0 if hook is None else int(hook["exec"]["command"][1])
-    assert pod(ROLES[role])["terminationGracePeriodSeconds"] > settings.grace_s + pre_stop_s
+    assert pod(ROLES[role])["terminationGracePeriodSeconds"] > settings.grace_s + KILL_AFTER_S + pre_stop_s
 
 
 def test_the_api_leaves_the_endpoints_before_it_stops() -> None:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from server.processes import KILL_AFTER_S, Child, OwnRedis, Ports, StackError, stop_all
 from server.settings import Settings
+from server.stopping import cancelled, until
 
 
 @contextmanager
@@ -46,8 +47,10 @@ def sole_use(data_dir: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Ports]:
+async def running(settings: Settings) -> AsyncIterator[tuple[Ports, Sequence[asyncio.Task[None]]]]:
     """The service as one supervised stack; everything is stopped, in order, on leaving. Raises StackError.
+
+    With its ports come the tasks that supervise it: one that ends has run into a bug.
 
     The children are forked from here: a process that itself uses gRPC takes `child_stack`.
     """
@@ -78,11 +81,9 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
         supervised += (api, worker)
         supervising = [asyncio.create_task(part.supervise(), name="supervise") for part in supervised]
         try:
-            yield replace(ports, worker_pid=worker.pid)
+            yield replace(ports, worker_pid=worker.pid), supervising
         finally:
-            for task in supervising:
-                task.cancel()
-            await asyncio.gather(*supervising, return_exceptions=True)
+            await cancelled(supervising)
 
 
 def _all_started(results: Sequence[Ports | BaseException]) -> list[Ports]:
@@ -135,10 +136,10 @@ async def _run_all(settings: Settings, ready_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     try:
-        async with running(settings) as ports:
+        async with running(settings) as (ports, supervising):
             started = True
             _say_ready(ports, ready_fd)
-            await stop.wait()
+            await until(stop, supervising)
     except asyncio.CancelledError:
         raise _Stopped from None
 

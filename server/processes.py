@@ -84,7 +84,10 @@ def die_with(parent: int) -> Callable[[], None]:
 async def _keep_running(
     name: str, wait: Callable[[], Awaitable[int]], start: Callable[[], Awaitable[None]]
 ) -> None:
-    """Start a process again whenever it ends: at once if it was steady, else after a growing delay."""
+    """Start a process again whenever it ends: at once if it was steady, else after a growing delay.
+
+    Whatever goes wrong with a start is logged, and the next round tries again.
+    """
     log = structlog.get_logger(__name__)
     failures = 0
     while True:
@@ -95,8 +98,10 @@ async def _keep_running(
         await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
         try:
             await start()
-        except StackError as error:  # it has ended, or will be seen to end: the next round tries again
+        except StackError as error:  # it has ended, or will be seen to end
             log.error("process did not start", process=name, error=str(error))
+        except Exception as error:  # a bug must not leave the process dead for good
+            log.error("process did not start", process=name, exc_info=error)
 
 
 class Child:
@@ -138,10 +143,11 @@ class Child:
         """Start the process and wait until it listens. Raises StackError when it does not."""
         self._ports = None
         try:
-            read_fd = await self._spawn()
+            line = await self._first_line(await self._spawn())
         except OSError as error:
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()  # nobody would learn where it listens
             raise StackError(f"the {self.name} process cannot be started: {error}") from error
-        line = await self._first_line(read_fd)
         if not line:
             code = await self._wait()
             raise StackError(f"the {self.name} process ended at its start (exit code {code}); see above")
@@ -241,16 +247,19 @@ class OwnRedis:
 
     async def start(self) -> None:
         """Start it and return when it answers. Raises StackError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._process = await asyncio.create_subprocess_exec(
-            redis_executable(),
-            *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
-            *("--dir", str(self._directory), "--appendonly", "yes", "--save", ""),
-            *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--logfile", "redis.log"),
-            stdout=asyncio.subprocess.DEVNULL,
-            preexec_fn=die_with(os.getpid()),
-            start_new_session=True,
-        )
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._process = await asyncio.create_subprocess_exec(
+                redis_executable(),
+                *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+                *("--dir", str(self._directory), "--appendonly", "yes", "--save", ""),
+                *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--logfile", "redis.log"),
+                stdout=asyncio.subprocess.DEVNULL,
+                preexec_fn=die_with(os.getpid()),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StackError(f"the embedded Redis cannot be started: {error}") from error
         client = Redis.from_url(self.url)
         try:
             await _answering(client, self._process, self._directory / "redis.log")

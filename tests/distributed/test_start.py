@@ -125,6 +125,14 @@ def test_ctrl_c_stops_the_embedded_stack_in_order() -> None:
         stops_in_order(stack.start("all"), signal.SIGINT)
 
 
+def test_an_embedded_stack_whose_supervision_ends_by_a_bug_says_so_and_ends() -> None:
+    with running_stack(REDIS_URL="", STORE_URL="") as stack:
+        process = stack.start("all", program=("tests.distributed.unsupervised", "all"))
+        (stack.directory / "bug").touch()
+        assert process.wait() == 1
+        assert "KeyError: 'a bug'" in process.log()
+
+
 def test_a_second_instance_on_the_same_data_dir_is_refused_and_the_first_can_be_stopped() -> None:
     with running_stack(REDIS_URL="", STORE_URL="") as stack:
         first = stack.start("all")

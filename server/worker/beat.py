@@ -21,6 +21,8 @@ _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 READS_UNTIL_LOST = 4
 KEEP_LOST_S = 3600.0
 """How long the row of a lost worker is kept: a missing row counts as lost too."""
+MOST_LOST = 100
+"""So many rows of lost workers are kept at most: where all die within that hour, nobody would see it pass."""
 
 
 def new_worker_id() -> str:
@@ -145,9 +147,11 @@ class Observer:
             self._last_read = now
             before, self._seen = self._seen, {}
             verdicts: list[str] = []
+            lost = 0
             for row in rows:
                 if row.lost:
-                    await self._forget(row.id, now)
+                    lost += 1
+                    await self._forget(row.id, now, surplus=lost > MOST_LOST)
                     continue
                 stand = before.get(row.id)
                 if stand is None or stand.beat != row.beat:
@@ -169,7 +173,7 @@ class Observer:
         own_s = row.lease_ms / 1000
         return stand.reads >= READS_UNTIL_LOST and (own_s <= self._lease_s or now - stand.since >= own_s)
 
-    async def _forget(self, worker: str, now: float) -> None:
-        """Remove the row of a worker that has been lost for long."""
-        if now - self._lost_since.setdefault(worker, now) > KEEP_LOST_S:
+    async def _forget(self, worker: str, now: float, *, surplus: bool) -> None:
+        """Remove the row of a worker that has been lost for long, or is one of too many."""
+        if surplus or now - self._lost_since.setdefault(worker, now) > KEEP_LOST_S:
             await self._store.remove_worker(worker)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.worker.beat import KEEP_LOST_S, Beat, Observer
+from server.worker.beat import KEEP_LOST_S, MOST_LOST, Beat, Observer
 from tests.integration.worker.bench import Bench
 from tests.waiting import until_async
 
@@ -163,6 +163,19 @@ async def test_the_row_of_a_lost_worker_goes_after_an_hour(bench: Bench, watch: 
     await watch.look(after_s=1.0)
     assert await bench.store.workers() == []
     assert not await bench.store.beat(DEAD), "were it to come back, it would learn so"
+
+
+async def test_of_many_lost_workers_some_rows_are_kept_though_no_observer_lives_an_hour(
+    bench: Bench, watch: Watch
+) -> None:
+    for number in range(MOST_LOST + 20):
+        await bench.store.register_worker(f"dead-{number:03}", host="h", pid=1)
+    await bench.store.register_worker(ALIVE, host="h", pid=2)
+    for _ in range(5):
+        assert await bench.store.beat(ALIVE)
+        await watch.look()
+    assert len(await lost(bench)) == MOST_LOST
+    assert ALIVE in [row.id for row in await bench.store.workers()]
 
 
 @pytest.mark.parametrize(

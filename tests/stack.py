@@ -23,6 +23,7 @@ import grpc.aio
 from image.v1 import image_service_pb2_grpc
 from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
+from server.processes import die_with
 from server.queue.keys import DEFAULT_PREFIX
 from tests.nursery import Child, shared_nursery
 from tests.redis_server import RedisServer, assert_no_leaked_keys
@@ -83,6 +84,7 @@ class ServiceProcess:
                 stdout=log,
                 stderr=log,
                 pass_fds=(write_fd,),
+                preexec_fn=die_with(os.getpid()),  # this program may be stopped before it knows of it
             )
         os.close(write_fd)
         try:

@@ -87,15 +87,15 @@ def test_a_soak_counts_calls_errors_and_memory() -> None:
 
 def test_a_run_that_is_told_to_stop_keeps_what_it_has(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--only", "start", "--rounds", "100"]
-    run = subprocess.Popen([*command, "--out", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert run.stdout is not None
-        assert run.stdout.readline().startswith("api, start: ")
-        run.terminate()
-        said, _ = run.communicate(timeout=60)
-    finally:
-        run.kill()
-        run.wait()
+    arguments = [*command, "--out", str(tmp_path)]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline().startswith("api, start: ")
+            run.terminate()
+            said, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 128 + signal.SIGTERM
     (page,) = tmp_path.glob("*-start.md")
     text = page.read_text()

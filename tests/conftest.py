@@ -21,6 +21,9 @@ settings.register_profile("repeatable", settings.get_profile("exploring"), deran
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exploring"))
 
 
+SHARE_WITH_LONG_TESTS = 0.7
+"""Of the other tests: so many run among the long ones, the rest after them."""
+
 PARTS_OF_A_WORKER = frozenset({"worker", "queue", "life"})
 
 
@@ -33,8 +36,19 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, in their random order: no process shall end with one while the others idle."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Long tests are spread over the first part of the run, all in their random order.
+
+    They wait more than they work: others have the processors meanwhile. No process ends with one while the
+    others idle.
+    """
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        short = [item for item in items if not item.get_closest_marker("long")]
+        between = round(len(short) * SHARE_WITH_LONG_TESTS) // len(long)
+        items[:] = []
+        for place, item in enumerate(long):
+            items += [item, *short[place * between : (place + 1) * between]]
+        items += short[len(long) * between :]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

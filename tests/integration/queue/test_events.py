@@ -116,15 +116,17 @@ async def test_a_peer_that_accepts_and_does_not_answer_counts_as_away(redis_serv
         async with listening(server.url, "{imagegen}:", silence_s=0.1) as listener:
             server.kill()
             peer = await asyncio.start_unix_server(accept, path)
-            # The first finds the connection lost in mid-read, the others subscribe anew.
-            await until(lambda: len(accepted) >= 3, within_s=10, what="another try")
-            assert not listener.events.connected
-            peer.close()
+            try:
+                # The first finds the connection lost in mid-read, the others subscribe anew.
+                await until(lambda: len(accepted) >= 3, within_s=10, what="another try")
+                assert not listener.events.connected
+            finally:  # a loop does not close over a server that is open
+                peer.close()
+                for writer in accepted:
+                    writer.close()
             os.unlink(path)
             server.start()
             await until(lambda: listener.events.connected, within_s=10)
-    for writer in accepted:
-        writer.close()
 
 
 async def test_silence_alone_does_not_disconnect(board: Board, redis_url: str, redis_prefix: str) -> None:

@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks import both_cores, echo_ratio, growth, open_waits, soak, start_up, sync_calls
 from benchmarks.asynq import ASYNQ, Asynq
@@ -29,6 +27,7 @@ from benchmarks.process_cpu import PROC
 from benchmarks.report import Conditions
 from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared, tell
 from benchmarks.service import OURS_WITH_PICTURE, Service
+from benchmarks.stopping import stop_on_signals
 from tests.redis_server import RedisServer
 
 PARTS = {
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for; the exit code: 0 when all of ours could be, whatever came out."""
     arguments = _arguments(argv)
     # Whatever was started is ended on the way out, also when this is told to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stop_on_signals()
     effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
     parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
     date, load_before = f"{datetime.now(UTC):%Y-%m-%d}", os.getloadavg()[0]
@@ -164,10 +162,6 @@ def _first_line(command: list[str]) -> str:
     except OSError:  # a machine without git
         return "unknown"
     return (done.stdout.splitlines() or ["unknown"])[0]
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -199,6 +199,7 @@ async def run_api(
                 async with asyncio.timeout(LAST_STEPS_S):
                     await tasks.drain()
                     await line.drain(timeout_s=LAST_STEPS_S)
+                    await cancels.drain()
         finally:
             await cancelled(background)
             await server.stop(0)

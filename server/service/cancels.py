@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 from msgspec import Struct
@@ -16,7 +17,7 @@ from server.ports import QueueUnavailable, SubmitQueue, TaskStore
 from server.service.tasks import TaskService
 
 CANCEL_WAIT_S = 1.0
-"""How long the worker of a running task has to answer."""
+"""How long the worker of a running task has to answer, and Redis to be told of a cancel."""
 
 
 class Cancelled(Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class Cancels:
         self._metrics = metrics
         self._now_ms = now_ms
         self._log = structlog.get_logger(__name__)
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def cancel(self, task_id: str, *, within_s: float = CANCEL_WAIT_S) -> Cancelled:
         """End the task, or see to it that it ends; how it stands when its worker has not answered `within_s`.
@@ -75,6 +77,11 @@ class Cancels:
         sent = not task.state.terminal or purchases.may_have_been_sent(task)
         return Cancelled(task=task, sent=sent)
 
+    async def drain(self) -> None:
+        """Wait until the queue has been told of every cancel, or has had its time."""
+        while self._telling:
+            await asyncio.wait(self._telling)
+
     async def _end_waiting(self, task: Task, deadline: float) -> None:
         if await self._store.write(life.cancel_pending(task, self._now_ms())):
             self._metrics.tasks_finished.labels(TaskState.CANCELLED.value).inc()
@@ -86,10 +93,19 @@ class Cancels:
         left_s = deadline - asyncio.get_running_loop().time()
         await self._tasks.wait(task, timeout_s=max(0.0, left_s))
 
-    async def _tell(self, step: Awaitable[None], deadline: float) -> None:
-        """Tell the queue; what it does not hear, workers find in the store."""
+    async def _tell(self, step: Coroutine[Any, Any, None], deadline: float) -> None:
+        """Tell the queue, and wait for it until the deadline; the telling has a time of its own."""
+        telling = asyncio.create_task(self._told(step), name="tell-of-cancel")
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.wait({telling}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+    async def _told(self, step: Coroutine[Any, Any, None]) -> None:
+        """What the queue does not hear, workers find in the store."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(CANCEL_WAIT_S):
                 await step
-        except (QueueUnavailable, TimeoutError) as error:
+        except TimeoutError:
+            self._log.warning("Redis did not answer in time; the cancel is in the store")
+        except QueueUnavailable as error:
             self._log.warning("Redis is away; the cancel is in the store", error=str(error))

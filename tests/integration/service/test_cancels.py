@@ -7,6 +7,7 @@ import time
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from server.domain import attempt_writes, life, verdicts
 from server.domain.errors import Reason, StoreUnavailable, TaskEnded, TaskError
@@ -116,6 +117,37 @@ async def test_a_caller_with_less_time_is_answered_within_it(desk: Desk, redis: 
     assert ended.task.state is TaskState.CANCELLED
     assert (asked.task.state, asked.task.cancel_requested) == (TaskState.PROCESSING, True)
     assert desk.queue_faults.calls["ask_to_cancel"] == 1
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_caller_whose_time_the_store_took_still_has_the_queue_told(desk: Desk, silent: bool) -> None:
+    async with desk.running():
+        task = await desk.submit()
+        await until_async(lambda: queued(desk), within_s=5)
+        gate = asyncio.Event()
+        if silent:
+            desk.queue_faults.gates["discard"] = gate
+        with capture_logs() as logs:
+            cancelled = await desk.cancels.cancel(task.id, within_s=0.0)
+            assert cancelled.task.state is TaskState.CANCELLED
+            await desk.cancels.drain()
+        assert await queued(desk) == silent
+    told = ["Redis did not answer in time; the cancel is in the store"] if silent else []
+    assert [entry["event"] for entry in logs] == told
+
+
+async def test_a_stop_waits_until_the_queue_is_told_of_a_cancel(desk: Desk) -> None:
+    async with desk.running():
+        task = await desk.submit()
+        await until_async(lambda: queued(desk), within_s=5)
+        gate = desk.queue_faults.gates["discard"] = asyncio.Event()
+        await desk.cancels.cancel(task.id, within_s=0.0)
+        draining = asyncio.create_task(desk.cancels.drain())
+        await until(lambda: desk.queue_faults.calls["discard"], within_s=5)
+        assert not draining.done()
+        gate.set()
+        await draining
+        assert not await queued(desk)
 
 
 async def test_a_task_that_its_worker_gives_back_meanwhile_ends(desk: Desk) -> None:

@@ -72,13 +72,15 @@ class Defaults(Struct, frozen=True, kw_only=True):
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
-    """A valid request; its references are still as sent (`Draft.references`)."""
+    """A request that is valid but for links of a wrong form; its references are still as sent."""
 
     model: Model
     route: Route
     request: ImageRequest
     ttl_ms: int
     max_paid_attempts: int
+    misshapen: Mapping[int, Violation]
+    """The links of a wrong form, by place among the references."""
 
 
 def admit(
@@ -87,8 +89,8 @@ def admit(
     """Check everything that shows without asking anybody. `seed` is used when the draft names none.
 
     Raises InvalidRequest with all violations; ModelNotFound or ProviderNotConfigured only for a request
-    that is right in every other respect. Links of a wrong form alone are let through: who reads the links
-    tells them, beside those that lead to no picture.
+    that is right in every other respect. Links of a wrong form alone are let through (`Admitted.misshapen`),
+    to be told beside what only a look at the earlier outputs and behind the other links shows.
     """
     found = list(draft.violations)
 
@@ -118,7 +120,7 @@ def admit(
         chosen = _fit_to_model(draft, model, defaults, wanted, wrong)
         # Of one that cannot be reached, too, everything is said at once.
         _fit_to_route(draft, model, route or model.routes[0], wrong)
-    if len(found) > misshapen or (found and refused is not None):
+    if len(found) > len(misshapen) or (found and refused is not None):
         raise InvalidRequest(found)
     if refused is not None:
         raise refused
@@ -145,6 +147,7 @@ def admit(
         max_paid_attempts=(
             defaults.max_paid_attempts if draft.max_paid_attempts is None else draft.max_paid_attempts
         ),
+        misshapen=misshapen,
     )
 
 
@@ -186,15 +189,17 @@ def _check_options(draft: Draft, wrong: Wrong) -> None:
             )
 
 
-def _check_references(draft: Draft, rules: ReferenceRules, look: Look, wrong: Wrong) -> int:
-    """How many of the violations are links of a wrong form."""
-    misshapen = 0
+def _check_references(
+    draft: Draft, rules: ReferenceRules, look: Look, wrong: Wrong
+) -> Mapping[int, Violation]:
+    """Those of the violations that are links of a wrong form, by place."""
+    misshapen: dict[int, Violation] = {}
     if len(draft.references) > limits.MAX_REFERENCES:
         wrong(
             "reference_images",
             f"has {len(draft.references)} images, at most {limits.MAX_REFERENCES} are allowed",
         )
-        return 0
+        return misshapen
     for i, reference in enumerate(draft.references):
         path = f"reference_images[{i}]"
         if reference.kind == "data":
@@ -213,7 +218,7 @@ def _check_references(draft: Draft, rules: ReferenceRules, look: Look, wrong: Wr
                 wrong(f"{path}.url", f"must have 1 to {limits.MAX_LINK_CHARS:,} characters")
             elif fault := look(reference, rules):
                 wrong(f"{path}.url", fault)
-                misshapen += 1
+                misshapen[i] = Violation(field=f"{path}.url", description=fault)
         else:
             wrong(path, "one of `data`, `output` or `url` must be set")
     return misshapen

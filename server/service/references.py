@@ -48,12 +48,13 @@ class _Room:
 class _Found:
     """What the links of one request have led to."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, misshapen: Mapping[int, Violation]) -> None:
         self.size_bytes = size_bytes
         """Of all references; at first of those that are no links."""
         self.pictures: dict[int, bytes] = {}
         """By place; none any more once all are too many bytes together."""
-        self.faults: dict[int, str] = {}
+        self.faults = dict(misshapen)
+        """By place; links that are among them at first are not read."""
         self.late = False
         """Some did not get their turn in time, which says nothing of them."""
 
@@ -94,10 +95,13 @@ class References:
             return f"{error.what}; {_ADVICE}"
         return None
 
-    async def earlier(self, draft: Draft, caller: str, rules: ReferenceRules) -> Mapping[int, StoredImage]:
+    async def earlier(
+        self, draft: Draft, caller: str, rules: ReferenceRules, misshapen: Mapping[int, Violation]
+    ) -> Mapping[int, StoredImage]:
         """The earlier outputs that the draft names, by place, which keep to the rules of the model.
 
-        Raises InvalidRequest with every violation, also for too many bytes without the links'.
+        Raises InvalidRequest with every violation, also for too many bytes without the links', unless those
+        of `misshapen` are all there are.
         """
         wanted = {r.task_id for r in draft.references if r.kind == "output"}
         tasks = await self._store.get_many(sorted(wanted)) if wanted else {}
@@ -120,8 +124,10 @@ class References:
                     wrong.append(_wrong(i, "output", description))
                 else:
                     found[i] = image
-        wrong = wrong or _sum_violations(_size_without_links(draft, found))
-        if wrong:
+            elif i in misshapen:
+                wrong.append(misshapen[i])
+        wrong = [*_sum_violations(_size_without_links(draft, found)), *wrong]
+        if len(wrong) > len(misshapen):
             raise InvalidRequest(wrong)
         return found
 
@@ -132,27 +138,36 @@ class References:
         earlier: Mapping[int, StoredImage],
         *,
         rules: ReferenceRules,
+        misshapen: Mapping[int, Violation],
         links_timeout_s: float,
     ) -> tuple[str, ...]:
         """Read the links and keep every picture; durable when it returns. `earlier` is what `earlier` gave by
-        the same rules.
+        the same rules; links that are `misshapen` are not read.
 
         Returns the pictures' keys in the output store, in the request's order.
 
-        Raises InvalidRequest with every link that gave no picture and for too many bytes together, LinksBusy
+        Raises InvalidRequest with every link that gives no picture and for too many bytes together, LinksBusy
         when no more is wrong than that some links did not get their turn in time, either before anything is
         kept; StoreUnavailable.
         """
         deadline = asyncio.get_running_loop().time() + links_timeout_s
         share = self._shares.setdefault(caller, _Room(READ_AT_ONCE_FOR_ONE))
-        found = _Found(_size_without_links(draft, earlier))
+        found = _Found(_size_without_links(draft, earlier), misshapen)
+        links = [
+            (i, reference.url)
+            for i, reference in enumerate(draft.references)
+            if reference.kind == "url" and i not in misshapen
+        ]
         async with AsyncExitStack() as held:
-            if any(reference.kind == "url" for reference in draft.references):
+            if links:
                 if await _entered(held, share.requests, self._room.requests, deadline=deadline):
-                    await self._read_links(draft, rules, share, deadline, found)
+                    async with asyncio.TaskGroup() as group:
+                        for i, link in links:
+                            reading = self._read(i, link, rules, share, deadline, found)
+                            group.create_task(reading, name="reference")
                 else:
                     found.late = True
-            wrong = [_wrong(place, "url", fault) for place, fault in sorted(found.faults.items())]
+            wrong = [found.faults[place] for place in sorted(found.faults)]
             if wrong := [*_sum_violations(found.size_bytes), *wrong]:
                 raise InvalidRequest(wrong)
             if found.late:
@@ -171,15 +186,6 @@ class References:
                 ]
             )
 
-    async def _read_links(
-        self, draft: Draft, rules: ReferenceRules, share: _Room, deadline: float, found: _Found
-    ) -> None:
-        async with asyncio.TaskGroup() as group:
-            for i, reference in enumerate(draft.references):
-                if reference.kind == "url":
-                    reading = self._read(i, reference.url, rules, share, deadline, found)
-                    group.create_task(reading, name="reference")
-
     async def _read(
         self, place: int, url: str, rules: ReferenceRules, share: _Room, deadline: float, found: _Found
     ) -> None:
@@ -192,10 +198,10 @@ class References:
             try:
                 picture = await self._downloads.download(url, timeout_s=left_s)
             except DownloadFailed as error:
-                found.faults[place] = f"{error.what}; {_ADVICE}"
+                found.faults[place] = _wrong(place, "url", f"{error.what}; {_ADVICE}")
                 return
             if fault := await asyncio.to_thread(picture_fault, picture, rules):
-                found.faults[place] = f"leads to what {fault}"
+                found.faults[place] = _wrong(place, "url", f"leads to what {fault}")
             else:
                 found.add(place, picture)
 

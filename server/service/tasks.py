@@ -22,6 +22,7 @@ from server.domain.admission import Admitted, Defaults, Draft, admit, check_task
 from server.domain.catalogue import Catalogue
 from server.domain.errors import (
     Draining,
+    InvalidRequest,
     QueueFull,
     RequestIdReused,
     ServiceError,
@@ -137,9 +138,11 @@ class TaskService:
                 if earlier is not None:
                     return earlier
         admitted = await self._admitted(draft)
-        rules = admitted.model.reference_rules
-        earlier_outputs = await self._references.earlier(draft, submission.caller, rules)
+        rules, misshapen = admitted.model.reference_rules, admitted.misshapen
+        earlier_outputs = await self._references.earlier(draft, submission.caller, rules, misshapen)
         if self._line.depth >= self._queue_max_depth:
+            if misshapen:  # however few tasks wait later, it will not do
+                raise InvalidRequest(list(misshapen.values()))
             raise QueueFull(
                 f"{self._queue_max_depth:,} tasks wait already. Nothing was accepted; try again in a moment.",
                 metadata={"max_depth": str(self._queue_max_depth)},
@@ -150,6 +153,7 @@ class TaskService:
             submission.caller,
             earlier_outputs,
             rules=rules,
+            misshapen=misshapen,
             links_timeout_s=submission.links_timeout_s,
         )
         task = self._new_task(submission, admitted, references)

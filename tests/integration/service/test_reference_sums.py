@@ -62,3 +62,10 @@ async def test_what_is_too_much_without_the_links_reads_none(desk: Desk) -> None
         assert server.asked.total() == 0
     assert found.keys() == {"reference_images"}
     assert await desk.outputs.get(reference_key(hashlib.sha256(LARGE).hexdigest())) is None
+
+
+async def test_a_wrong_output_does_not_hide_that_the_rest_is_too_much(desk: Desk) -> None:
+    earlier = await made(desk, size_bytes=MAX_REFERENCE_BYTES)
+    output = DraftReference(kind="output", task_id=earlier.id, index=0)
+    found = await refusal(desk, *[output] * 4, DraftReference(kind="output", task_id="none", index=0))
+    assert list(found) == ["reference_images", "reference_images[4].output.task_id"]

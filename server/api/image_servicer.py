@@ -128,28 +128,29 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 
     async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:
         task = await self._submit(request, context)
+        loop = asyncio.get_running_loop()
+        # One moment for all that follows: the margin of a later one would be a share of less.
+        answer_at = loop.time() + seconds_to_answer(context, default_s=self._sync_wait_max_s)
         with about(task):
             if ("early-task-id", "1") in (context.invocation_metadata() or ()):
                 # opt-in: initial metadata commits the call and switches the client's retries off
                 await context.send_initial_metadata((("task-id", task.id),))
-            wait_s = seconds_to_answer(context, default_s=self._sync_wait_max_s)
-            task = await self._tasks.wait(task, timeout_s=wait_s)
+            task = await self._tasks.wait(task, timeout_s=answer_at - loop.time())
             if not task.state.terminal:
                 raise _wait_expired(task)
             answer = convert.generated(task, self._mint)
             if request.response_format == pb.RESPONSE_FORMAT_BYTES:
-                within_s = seconds_to_answer(context, default_s=self._sync_wait_max_s)
-                await self._add_bytes(task, answer, within_s=within_s)
+                await self._add_bytes(task, answer, answer_at)
             return answer
 
-    async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse, *, within_s: float) -> None:
+    async def _add_bytes(self, task: Task, answer: pb.GenerateImageResponse, answer_at: float) -> None:
         """Fill in the bytes of all images, or of none when the answer would be too large or too late."""
         total = answer.ByteSize() + sum(i.size_bytes for i in answer.images)
         if total > MAX_ANSWER_BYTES:
             answer.data_omitted = True
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout_at(answer_at):
                 for image in answer.images:
                     image.data = await self._bytes_of(task.images[image.index].key)
         if not all(image.data for image in answer.images):

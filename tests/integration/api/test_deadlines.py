@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -15,12 +16,17 @@ from image.v1.image_service_pb2 import RESPONSE_FORMAT_BYTES
 from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_PENDING
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
+from server.domain import attempt_writes, life
+from server.domain.writes import with_images
+from server.ports import now_ms
+from server.store.sqlite import SqliteTaskStore
 from tests.integration.api.deployment import Deployment, called, deployed
 from tests.integration.api.refusals import Refusal, refusal_of, refusal_of_stream
 from tests.integration.api.requests import image, sequence, ttl
 from tests.integration.api.synchronous import DEADLINE_S
 from tests.s3_server import S3Server
 from tests.stack import Calls
+from tests.unit.domain.tasks import image as stored_image
 
 
 async def state_of(calls: Calls, task_id: str) -> int:
@@ -137,11 +143,7 @@ async def test_bytes_that_cannot_be_read_before_the_deadline_are_left_to_the_lin
     s3_server: S3Server, s3_url: str
 ) -> None:
     request = image(response_format=RESPONSE_FORMAT_BYTES, request_id="bytes")
-    keys = {
-        "AWS_ACCESS_KEY_ID": s3_server.keys.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": s3_server.keys.secret_access_key,
-    }
-    with deployed(OUTPUT_URL=s3_url, **keys) as deployment:
+    with deployed(OUTPUT_URL=s3_url, **keys_of(s3_server)) as deployment:
         deployment.stack.start("worker")
         async with called(deployment) as calls:
             whole = await calls.images.GenerateImage(request, timeout=60)
@@ -153,3 +155,45 @@ async def test_bytes_that_cannot_be_read_before_the_deadline_are_left_to_the_lin
                 os.kill(s3_server.pid, signal.SIGCONT)
     assert answer.data_omitted
     assert [(made.sha256, made.data) for made in answer.images] == [(whole.images[0].sha256, b"")]
+
+
+@pytest.mark.xdist_group("s3")
+async def test_the_wait_and_the_bytes_have_one_time_together(s3_server: S3Server, s3_url: str) -> None:
+    """Each after the other with a time of its own, they would end too late, or with too little margin."""
+    request = image(response_format=RESPONSE_FORMAT_BYTES, request_id="bytes")
+    with deployed(OUTPUT_URL=s3_url, SYNC_WAIT_MAX_SECONDS="2", **keys_of(s3_server)) as deployment:
+        async with called(deployment) as calls:
+            task_id = (await calls.images.GenerateImageAsync(request)).task_id
+            os.kill(s3_server.pid, signal.SIGSTOP)
+            try:
+                start = time.monotonic()
+                call = calls.images.GenerateImage(request)
+                await calls.tasks.WaitTask(WaitTaskRequest(task_id=task_id, wait=Duration(seconds=1)))
+                await complete(deployment, task_id)
+                answer = await call
+                assert time.monotonic() - start < 2.7, "and not a second wait after the first"
+            finally:
+                os.kill(s3_server.pid, signal.SIGCONT)
+    assert answer.data_omitted
+    assert [made.data for made in answer.images] == [b""]
+
+
+def keys_of(s3_server: S3Server) -> dict[str, str]:
+    """What a process that keeps its outputs there has in its environment."""
+    return {
+        "AWS_ACCESS_KEY_ID": s3_server.keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3_server.keys.secret_access_key,
+    }
+
+
+async def complete(deployment: Deployment, task_id: str) -> None:
+    """End the task with a picture, as a worker does."""
+    store = await SqliteTaskStore.open(deployment.store_path)
+    async with contextlib.aclosing(store):
+        task = await store.get(task_id)
+        assert task is not None
+        mark, marked = life.mark(task, worker="worker-1", provider="local", paid=False, now_ms=now_ms())
+        assert await store.write(mark)
+        end = attempt_writes.complete(marked, now_ms())
+        assert await store.write(with_images(end, [stored_image()]))
+    deployment.announce(task_id)

@@ -127,11 +127,11 @@ def _unreachable(error: Unreachable, errand: Errand) -> str:
     cause = next((text for pattern, text in _CAUSES if pattern in error.message), "")
     if not cause:
         cause = re.sub(r"^.*: ", "", error.message) or error.code.name
-    if errand.cancels:
-        return f"cannot reach {errand.target}: {cause}; {_maybe_cancelled(errand)}"
-    if errand.task_id:
-        return f"lost {errand.target}: {cause}. The task goes on; fetch it: {errand.next_command()}"
     never_connected = error.code is grpc.StatusCode.UNAVAILABLE and _NEVER_CONNECTED.search(error.message)
+    if errand.cancels and not never_connected:
+        return f"cannot reach {errand.target}: {cause}; {_maybe_cancelled(errand)}"
+    if errand.task_id and not errand.cancels:
+        return f"lost {errand.target}: {cause}. The task goes on; fetch it: {errand.next_command()}"
     if errand.request_id and not never_connected:
         return f"lost {errand.target}: {cause}; {_maybe_accepted(errand)}"
     start = "Start the service with `make run`, or name" if cause == _NOBODY else "Name"

@@ -129,7 +129,7 @@ async def test_health(service: ScriptedService, tmp_path: Path) -> None:
 
 
 async def test_a_service_that_is_not_there(tmp_path: Path) -> None:
-    commands = (("health",), ("task", "T"), ("generate", "a cat"), ("sequence", "a story"))
+    commands = (("health",), ("task", "T"), ("cancel", "T"), ("generate", "a cat"), ("sequence", "a story"))
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{reserved.getsockname()[1]}"

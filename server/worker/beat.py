@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from msgspec import Struct
@@ -23,6 +24,8 @@ KEEP_LOST_S = 3600.0
 """How long the row of a lost worker is kept: a missing row counts as lost too."""
 MOST_LOST = 100
 """So many rows of lost workers are kept at most: where all die within that hour, nobody would see it pass."""
+MOST_REMOVED = 20
+"""So many rows are removed at most after one read: the next one must not be late."""
 
 
 def new_worker_id() -> str:
@@ -147,11 +150,8 @@ class Observer:
             self._last_read = now
             before, self._seen = self._seen, {}
             verdicts: list[str] = []
-            lost = 0
             for row in rows:
                 if row.lost:
-                    lost += 1
-                    await self._forget(row.id, now, surplus=lost > MOST_LOST)
                     continue
                 stand = before.get(row.id)
                 if stand is None or stand.beat != row.beat:
@@ -162,10 +162,11 @@ class Observer:
         except StoreUnavailable:
             self._seen.clear()
             return []
-        self._lost_since = {w: t for w, t in self._lost_since.items() if any(r.id == w for r in rows)}
         for worker in verdicts:
             self._metrics.workers_lost.inc()
             self._log.warning("worker declared lost", worker=worker)
+        with contextlib.suppress(StoreUnavailable):  # their turn comes again
+            await self._forget([row.id for row in rows if row.lost], now)
         return verdicts
 
     def _silent(self, row: WorkerRow, stand: _Stand, now: float) -> bool:
@@ -173,7 +174,10 @@ class Observer:
         own_s = row.lease_ms / 1000
         return stand.reads >= READS_UNTIL_LOST and (own_s <= self._lease_s or now - stand.since >= own_s)
 
-    async def _forget(self, worker: str, now: float, *, surplus: bool) -> None:
-        """Remove the row of a worker that has been lost for long, or is one of too many."""
-        if surplus or now - self._lost_since.setdefault(worker, now) > KEEP_LOST_S:
+    async def _forget(self, lost: Sequence[str], now: float) -> None:
+        """Remove rows of workers that have been lost for long, or are too many."""
+        kept, surplus = lost[:MOST_LOST], lost[MOST_LOST:]
+        self._lost_since = {worker: self._lost_since.get(worker, now) for worker in kept}
+        old = [worker for worker, since in self._lost_since.items() if now - since > KEEP_LOST_S]
+        for worker in [*old, *surplus][:MOST_REMOVED]:
             await self._store.remove_worker(worker)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.worker.beat import KEEP_LOST_S, MOST_LOST, Beat, Observer
+from server.worker.beat import KEEP_LOST_S, MOST_LOST, MOST_REMOVED, Beat, Observer
 from tests.integration.worker.bench import Bench
 from tests.waiting import until_async
 
@@ -171,11 +171,36 @@ async def test_of_many_lost_workers_some_rows_are_kept_though_no_observer_lives_
     for number in range(MOST_LOST + 20):
         await bench.store.register_worker(f"dead-{number:03}", host="h", pid=1)
     await bench.store.register_worker(ALIVE, host="h", pid=2)
-    for _ in range(5):
+    for _ in range(6):
         assert await bench.store.beat(ALIVE)
         await watch.look()
     assert len(await lost(bench)) == MOST_LOST
     assert ALIVE in [row.id for row in await bench.store.workers()]
+
+
+async def lose(bench: Bench, workers: int) -> None:
+    for number in range(workers):
+        await bench.store.register_worker(f"dead-{number:03}", host="h", pid=1)
+        assert await bench.store.declare_lost(f"dead-{number:03}", beat=0)
+
+
+async def test_one_look_removes_few_rows_however_many_there_are(bench: Bench, watch: Watch) -> None:
+    await lose(bench, MOST_LOST + 2 * MOST_REMOVED + 1)
+    left = []
+    for _ in range(3):
+        await watch.look()
+        left.append(len(await lost(bench)))
+    assert left == [MOST_LOST + MOST_REMOVED + 1, MOST_LOST + 1, MOST_LOST]
+
+
+async def test_a_row_that_cannot_be_removed_keeps_nobody_from_being_judged(
+    bench: Bench, watch: Watch
+) -> None:
+    await lose(bench, MOST_LOST + 1)
+    bench.store_faults.failing.add("remove_worker")
+    await watch.look_until_the_last_but_one()
+    assert await watch.look() == [DEAD]
+    assert bench.count("imagegen_workers_lost_total") == 1
 
 
 @pytest.mark.parametrize(

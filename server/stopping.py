@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -33,9 +32,7 @@ async def until(stop: asyncio.Event, background: Sequence[asyncio.Task[None]]) -
 
 
 async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel these tasks and wait for their ends, whatever they are."""
+    """Cancel these tasks and wait for their ends, whatever they are. Who is cancelled meanwhile stays so."""
     for task in tasks:
         task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -82,12 +82,15 @@ class Delivery:
             while self._under_way:
                 await self._take(await self._inbox.get())
         finally:
-            reading.cancel()
-            # A task that is cancelled before its first step never takes it: what was read up to now is told.
-            await asyncio.sleep(0)
-            for work in self._works:
-                work.cancel()
-            await asyncio.gather(*self._works, return_exceptions=True)
+            try:
+                # A task that is cancelled before its next step never takes it: what has come is read …
+                await asyncio.sleep(0)
+                reading.cancel()
+                await asyncio.sleep(0)  # … and told
+            finally:
+                for work in self._works:
+                    work.cancel()
+                await asyncio.gather(*self._works, return_exceptions=True)
         if self._fetch_error is not None and (self._fetch_error.retryable or self._answer_error is None):
             raise self._fetch_error
         if self._answer_error is not None:

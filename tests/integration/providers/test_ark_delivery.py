@@ -17,9 +17,9 @@ from server.providers.fetch import OutputFetcher
 BOUGHT = Bought(links={0: "http://127.0.0.1:9/0.png"}, failures=())
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2])
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2])
 async def test_a_call_cancelled_as_its_answer_comes_has_told_what_it_bought(turns: int) -> None:
-    """Between the answer's bytes and the cancel lie so many turns of the event loop."""
+    """Between the answer's bytes and the cancel lie so many turns of the event loop; -1: the cancel is first."""
     told: list[str] = []
     arrived = asyncio.get_running_loop().create_future()
 
@@ -39,10 +39,13 @@ async def test_a_call_cancelled_as_its_answer_comes_has_told_what_it_bought(turn
         running = asyncio.create_task(delivery.run(answer()))
         await asyncio.sleep(0)  # run
         await asyncio.sleep(0)  # and read, up to the answer
+        if turns < 0:
+            running.cancel()
         arrived.set_result(BOUGHT)
         for _ in range(turns):
             await asyncio.sleep(0)
-        running.cancel()
+        if turns >= 0:
+            running.cancel()
         await asyncio.wait({running})
 
     assert running.cancelled()

@@ -306,15 +306,15 @@ async def _sweep(sweep: Sweep, parts: Parts, *, every_s: float) -> None:
     while True:
         try:
             report = await sweep.step()
+            metrics.leases_expired.inc(report.expired)
+            metrics.queue_repaired.inc(report.added + report.removed)
+            metrics.queue_rebuilds.inc(report.rebuilding)
             await end_overdue(report.overdue, store=parts.store, queue=parts.queue, metrics=metrics)
         except (QueueUnavailable, StoreUnavailable) as error:
             log.warning("the sweep goes on when it can", error=str(error))
         except Exception as error:  # a row that cannot be read must not end every worker
             log.error("the sweep ran into a bug and goes on", exc_info=error)
         else:
-            metrics.leases_expired.inc(report.expired)
-            metrics.queue_repaired.inc(report.added)
-            metrics.queue_rebuilds.inc(report.rebuilding)
             if report.more:
                 continue
         await asyncio.sleep(every_s)

@@ -6,6 +6,7 @@ Every step may be taken by several processes at once and repeated at will.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from server.queue.keys import QueueKeys
 from server.queue.scripts import Expired, Over, Owned, Ready, Scripts, Survey
 
 SCAN_COUNT = 500
+LEASED = "l"
+"""How the string in `jobs` begins that a holder has."""
 _COMPLETE = "complete"
 
 
@@ -113,6 +116,16 @@ class Recovery:
             return await self._scripts.rebuild_page(
                 old=old.encode(), new=new.encode(), lease_ms=lease_ms, page=page
             )
+
+    async def waiting(self, cursor: int) -> tuple[int, list[str]]:
+        """Some of those that wait, ready or delayed, from this cursor on, and the next one: from 0 to 0.
+
+        As of SCAN: all that wait the whole time are met, some perhaps twice.
+        """
+        with translated():
+            found: Any = await self._client.hscan(self._keys.named("jobs"), cursor, count=SCAN_COUNT)
+        cursor, jobs = found  # the stubs know of no `decode_responses`
+        return cursor, [task_id for task_id, job in jobs.items() if not job.startswith(LEASED)]
 
     async def survey(self, *, most_lines: int) -> Survey:
         """Count the queue, walking up to so many lines."""

@@ -50,6 +50,8 @@ class SweepReport(Struct, frozen=True, kw_only=True):
     """Expired leases that were given back, given to their owner, or taken out."""
     added: int = 0
     """Tasks that the store holds and the queue did not."""
+    removed: int = 0
+    """Tasks that waited in the queue although the store calls them over."""
     overdue: tuple[str, ...] = ()
     """Waiting tasks whose ttl is over, as far as this step has walked: who claims them ends them, if anybody
     serves their pool."""
@@ -95,6 +97,7 @@ class Sweep:
         pages_per_step: int = PAGES_PER_STEP,
     ) -> None:
         self._queue = queue.recovery
+        self._discard = queue.discard
         self._store = store
         self._lease_ms = lease_ms
         self._clock = clock
@@ -107,6 +110,8 @@ class Sweep:
         """Up to where this walk has come; None between two walks."""
         self._grace_id = ""
         """The id that the marker does not pass in this walk."""
+        self._cursor: int | None = None
+        """Up to where the queue was looked through for what is over; None: not at present."""
         self._next_walk_ms = 0
         self._next_compare_ms = 0
 
@@ -122,14 +127,17 @@ class Sweep:
             return await self._begin_rebuild(held, expired=expired)
         if marker.nonce != self._nonce:
             self._adopt(marker)
+        removed = await self._take_out_what_is_over()
         if self._position is None:
             if marker.complete and self._clock() < self._next_walk_ms:
-                return SweepReport(expired=expired, more=more)
+                return SweepReport(expired=expired, removed=removed, more=more)
             if not await self._start_walk(marker):
-                return SweepReport(expired=expired, inconsistent=True, more=True)
+                return SweepReport(expired=expired, removed=removed, inconsistent=True, more=True)
         overdue: list[str] = []
         added, more_pages = await self._walk(marker, overdue)
-        return SweepReport(expired=expired, added=added, overdue=tuple(overdue), more=more or more_pages)
+        return SweepReport(
+            expired=expired, added=added, removed=removed, overdue=tuple(overdue), more=more or more_pages
+        )
 
     # --- S1 -----------------------------------------------------------------------------------------
 
@@ -183,7 +191,24 @@ class Sweep:
         self._next_walk_ms = now + self._walk_interval_ms
         if not self._position:
             self._next_compare_ms = now + COMPARE_INTERVAL_MS
+        if compare:
+            self._cursor = 0
         return True
+
+    async def _take_out_what_is_over(self) -> int:
+        """The comparison's other half: what waits here, has ended in the store, and may never be claimed."""
+        removed = 0
+        for _ in range(self._pages_per_step):
+            if self._cursor is None:
+                break
+            cursor, waiting = await self._queue.waiting(self._cursor)
+            tasks = await self._store.live_fields(waiting) if waiting else {}
+            over = [task_id for task_id, task in tasks.items() if task.state.terminal]
+            if over:
+                await self._discard(over)
+            removed += len(over)
+            self._cursor = cursor or None
+        return removed
 
     async def _walk(self, marker: Marker, overdue: list[str]) -> tuple[int, bool]:
         """Add what is missing, page by page: how many, and whether to go on at once. Notes what is `overdue`.

@@ -9,6 +9,7 @@ for i = 2, #ARGV do
   if job then
     if flag_of(job) == 'l' then unlease(id, job) else call('ZREM', DELAYED, id) end
     call('HDEL', JOBS, id)
+    if flag_of(job) == 'r' then trim(line_of(job)) end
     removed = removed + 1
   end
 end

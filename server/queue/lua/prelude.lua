@@ -81,6 +81,17 @@ local function line_up(id, line, at_head)
   end
 end
 
+-- Takes dead entries off the head of a line: where nobody claims, nobody else would. Two for each that dies are
+-- enough for it not to grow; the last one stays, for only a claim may empty a line.
+local function trim(line)
+  local list = PREFIX .. 'q:' .. line
+  for _ = 1, 2 do
+    local ids = call('LRANGE', list, 0, 1)
+    if #ids < 2 or call('HGET', JOBS, ids[1]) == 'r' .. line then return end
+    call('LPOP', list)
+  end
+end
+
 -- Waiting again: at the head of its line, or delayed.
 local function put_back(id, line, delay_ms)
   if delay_ms > 0 then

@@ -19,7 +19,7 @@ BOUGHT = Bought(links={0: "http://127.0.0.1:9/0.png"}, failures=())
 
 @pytest.mark.parametrize("turns", [-1, 0, 1, 2])
 async def test_a_call_cancelled_as_its_answer_comes_has_told_what_it_bought(turns: int) -> None:
-    """Between the answer's bytes and the cancel lie so many turns of the event loop; -1: the cancel is first."""
+    """So many turns of the event loop lie between the answer's bytes and the cancel; -1: it comes first."""
     told: list[str] = []
     arrived = asyncio.get_running_loop().create_future()
 

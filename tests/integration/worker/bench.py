@@ -211,7 +211,7 @@ class Bench:
 
     def sweep(self) -> Sweep:
         """A sweep over store and queue."""
-        return Sweep(self.real_queue, self.store, lease_ms=LEASE_MS)
+        return Sweep(self.real_queue, self.store, lease_ms=LEASE_MS, clock=self.now_ms)
 
     # --- metrics ---------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from server.domain import life
 from server.domain.errors import Reason, StoreUnavailable
 from server.domain.task import TaskState
 from server.domain.writes import Write
+from server.ports import QueueUnavailable
+from server.queue.sweep import COMPARE_INTERVAL_MS
 from server.worker.expiry import AT_ONCE, end_overdue
-from tests.integration.worker.bench import Bench
-from tests.integration.worker.scripted import ScriptedProvider
+from tests.integration.worker.bench import ME, Bench
 
 
 async def overdue(bench: Bench) -> tuple[str, ...]:
@@ -56,18 +58,35 @@ async def test_what_nobody_claims_ends_when_its_time_is_over(bench: Bench) -> No
     assert await bench.place(young.id) == "ready"
 
 
-async def test_what_has_ended_meanwhile_is_not_ended_again(bench: Bench) -> None:
-    late = await bench.accept(ttl_ms=-1)
+async def test_what_has_ended_meanwhile_is_not_ended_again_and_leaves_the_queue(bench: Bench) -> None:
+    """A reader found it first, or Redis did not hear of its end; and nobody claims it."""
+    late = [await bench.accept(ttl_ms=-1, pool="no") for _ in range(3)]
+    held = await bench.accept(ttl_ms=-1)
+    await bench.claim()
+    assert await bench.store.write(life.expire(late[0], bench.now_ms()))
+    assert await bench.store.write(life.expire(held, bench.now_ms()))
+    bench.queue_faults.away = True
+    with pytest.raises(QueueUnavailable):
+        await end(bench, (late[1].id,))
+    bench.queue_faults.wake()
     bench.store_faults.losing.add("write")
     with pytest.raises(StoreUnavailable):
-        await end(bench, (late.id,))
+        await end(bench, (late[2].id,))
     bench.store_faults.wake()
-    assert (await bench.task(late.id)).state is TaskState.FAILED, "somebody else has ended it"
-    await end(bench, (late.id, "01ARZ3NDEKTSV4RRFFQ69G5FAV"))
-    assert bench.finished(TaskState.FAILED) == 0
-    assert await bench.place(late.id) == "ready"
-    await bench.run(bench.execution(ScriptedProvider()))
-    assert await bench.place(late.id) == "gone", "who claims it takes it out"
+
+    await end(bench, tuple(task.id for task in late))
+    assert bench.finished(TaskState.FAILED) == 1
+    assert [await bench.place(task.id) for task in late] == ["ready"] * 3
+
+    sweep = bench.sweep()
+    while (await sweep.step()).more:
+        pass
+    bench.time_shift_ms += COMPARE_INTERVAL_MS
+    removed = [(await sweep.step()).removed for _ in range(2)]
+    assert sum(removed) == len(late)
+    assert [await bench.place(task.id) for task in late] == ["gone"] * 3
+    assert await bench.place(held.id) == f"leased to {ME}", "its holder takes it out, or its lease ends"
+    await bench.flush()
 
 
 async def test_one_that_cannot_be_read_keeps_no_other_from_its_end(bench: Bench) -> None:

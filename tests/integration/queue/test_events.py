@@ -136,7 +136,7 @@ async def test_silence_alone_does_not_disconnect(board: Board, redis_url: str, r
     async def connections() -> int:
         return int((await board.client.info("stats"))["total_connections_received"])
 
-    async with listening(redis_url, redis_prefix, silence_s=0.02) as listener:
+    async with listening(redis_url, redis_prefix, silence_s=0.1) as listener:
         before = await pings(), await connections()
 
         async def pinged_again() -> bool:

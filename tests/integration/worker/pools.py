@@ -73,14 +73,14 @@ async def worker(
         await asyncio.gather(running, beating, return_exceptions=True)
 
 
-async def all_over(bench: Bench, *task_ids: str) -> None:
+async def all_over(bench: Bench, *task_ids: str, within_s: float = 8) -> None:
     """Every task has ended, in the store and in the queue."""
 
     async def over() -> bool:
         tasks = await bench.store.get_many(task_ids)
         return all(task.state.terminal for task in tasks.values()) and await bench.real_queue.depth() == 0
 
-    await until_async(over, within_s=8, what="the end of all tasks")
+    await until_async(over, within_s=within_s, what="the end of all tasks")
 
 
 def slots(bench: Bench) -> tuple[float, float]:

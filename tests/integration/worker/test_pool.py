@@ -291,7 +291,7 @@ async def test_what_ends_under_a_former_id_leaves_the_queue_under_load_too(bench
 
         await until_async(gone, within_s=5)
         assert (await bench.real_queue.stats()).ready, "not only when there is no work left"
-        await all_over(bench, *(task.id for task in others))
+        await all_over(bench, *(task.id for task in others), within_s=20)
 
 
 async def test_what_ends_under_a_former_id_leaves_the_queue_too(bench: Bench) -> None:

@@ -24,7 +24,9 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+
+from server.ports import QueueUnavailable
+from server.queue.connection import translated
 
 PR_SET_PDEATHSIG = 1
 UNIX_PATH_MAX = 100
@@ -284,8 +286,9 @@ async def _answering(client: Redis, process: asyncio.subprocess.Process, log: Pa
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            await client.ping()
-        except (RedisError, OSError) as error:
+            with translated():
+                await client.ping()
+        except QueueUnavailable as error:
             if process.returncode is not None or time.monotonic() > deadline:
                 raise StackError(f"the embedded Redis did not start; its log: {log}") from error
             await asyncio.sleep(0.02)

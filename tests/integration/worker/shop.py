@@ -35,6 +35,8 @@ class Shop:
     """Each ends one call before anything is sold."""
     loses: deque[Exception] = field(default_factory=deque)
     """Each ends one call after it was sold, before the receipt."""
+    tells_at_the_end: bool = False
+    """A call that is cancelled before its receipt gives it all the same."""
     names_first: int = 0
     """So many images of a call are named and delivered before the others are."""
     breaks_off: deque[Exception] = field(default_factory=deque)
@@ -68,7 +70,12 @@ class Shop:
             if self.refuses:
                 raise self.refuses.popleft()
             self.sold.update(generation.indexes)
-            await self.selling.wait()
+            try:
+                await self.selling.wait()
+            except asyncio.CancelledError:
+                if self.tells_at_the_end:
+                    await receipt(json.dumps(generation.indexes))
+                raise
             if self.loses:
                 raise self.loses.popleft()
             first = generation.indexes[: self.names_first]

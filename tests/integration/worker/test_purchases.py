@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from server.domain import purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
-from server.providers.contract import Generation, Progress, Receipt, Sent
+from server.providers.contract import Sent
 from server.store.outputs import result_key
 from tests.integration.worker.bench import ME, OTHER, Bench, entry
 from tests.integration.worker.scripted import refusal
@@ -167,47 +166,16 @@ async def test_a_result_that_cannot_be_fetched_is_told_and_not_bought_again(
     assert (task.error.reason, shop.sold) == (Reason.OUTPUT_FETCH_FAILED, {0: 1})
 
 
-async def test_a_timeout_after_the_receipt_is_no_doubt(bench: Bench) -> None:
-    shop = Shop()
-    shop.delivering.clear()
+@pytest.mark.parametrize("late", [False, True], ids=["before it", "with it"])
+async def test_a_timeout_is_no_doubt_where_the_receipt_came(bench: Bench, late: bool) -> None:
+    shop = Shop(tells_at_the_end=late)
+    held_up = shop.selling if late else shop.delivering
+    held_up.clear()
     execution = bench.execution(shop, image_timeout_s=0.2)
     await bench.accept(max_paid_attempts=1)
     task = await bench.run(execution)
     assert (task.state, task.counts) == (TaskState.PENDING, Counts(fetches=1))
-    shop.delivering.set()
-    assert (await bench.run(execution)).state is TaskState.COMPLETED
-    assert shop.sold == {0: 1}
-
-
-class AtTheLastMoment(Shop):
-    """What it sold is told as the time of the call ends."""
-
-    async def generate(
-        self,
-        generation: Generation,
-        *,
-        timeout_s: float,
-        progress: Progress,
-        receipt: Receipt,
-        resume: str = "",
-    ) -> None:
-        """See Provider."""
-        try:
-            await super().generate(
-                generation, timeout_s=timeout_s, progress=progress, receipt=receipt, resume=resume
-            )
-        except asyncio.CancelledError:
-            await receipt(json.dumps(generation.indexes))
-            raise
-
-
-async def test_a_receipt_that_comes_with_the_timeout_is_kept(bench: Bench) -> None:
-    shop = AtTheLastMoment()
-    shop.selling.clear()
-    execution = bench.execution(shop, image_timeout_s=0.2)
-    await bench.accept(max_paid_attempts=1)
-    task = await bench.run(execution)
-    assert (task.state, task.counts) == (TaskState.PENDING, Counts(fetches=1))
+    held_up.set()
     assert (await bench.run(execution)).state is TaskState.COMPLETED
     assert shop.sold == {0: 1}
 

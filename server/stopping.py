@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Held:
+    """Work that goes on without who began it: held until it ends, which asyncio alone does not promise."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
+        """Do the work in a task of its own."""
+        task = asyncio.create_task(work, name=name)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def drain(self) -> None:
+        """Wait for all of it, what begins meanwhile included."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
 
 
 async def before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

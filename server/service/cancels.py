@@ -15,6 +15,7 @@ from server.domain.task import Task, TaskState
 from server.metrics import Metrics
 from server.ports import QueueUnavailable, SubmitQueue, TaskStore
 from server.service.tasks import TaskService
+from server.stopping import Held
 
 CANCEL_WAIT_S = 1.0
 """How long the worker of a running task has to answer, and Redis to be told of a cancel."""
@@ -47,7 +48,7 @@ class Cancels:
         self._metrics = metrics
         self._now_ms = now_ms
         self._log = structlog.get_logger(__name__)
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Held()
 
     async def cancel(self, task_id: str, *, within_s: float = CANCEL_WAIT_S) -> Cancelled:
         """End the task, or see to it that it ends; how it stands when its worker has not answered `within_s`.
@@ -79,8 +80,7 @@ class Cancels:
 
     async def drain(self) -> None:
         """Wait until the queue has been told of every cancel, or has had its time."""
-        while self._telling:
-            await asyncio.wait(self._telling)
+        await self._telling.drain()
 
     async def _end_waiting(self, task: Task, deadline: float) -> None:
         if await self._store.write(life.cancel_pending(task, self._now_ms())):
@@ -95,9 +95,7 @@ class Cancels:
 
     async def _tell(self, step: Coroutine[Any, Any, None], deadline: float) -> None:
         """Tell the queue, and wait for it until the deadline; the telling has a time of its own."""
-        telling = asyncio.create_task(self._told(step), name="tell-of-cancel")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        telling = self._telling.start(self._told(step), name="tell-of-cancel")
         await asyncio.wait({telling}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
 
     async def _told(self, step: Coroutine[Any, Any, None]) -> None:

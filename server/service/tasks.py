@@ -38,6 +38,7 @@ from server.service.line import Line
 from server.service.references import LINKS_S, References
 from server.service.waits import Waits
 from server.service.withdrawals import Withdrawals
+from server.stopping import Held
 
 QUEUE_FULL_RETRY_S = 5.0
 TASK_ID_CHARS = 26
@@ -86,7 +87,7 @@ class TaskService:
         self._now_ms = now_ms
         self._refusing = False
         self._log = structlog.get_logger(__name__)
-        self._submitting: set[asyncio.Task[Task]] = set()
+        self._submitting = Held()
 
     async def submit(self, submission: Submission) -> Task:
         """Accept a task, or return the one that this request_id has made already.
@@ -97,19 +98,12 @@ class TaskService:
         """
         if self._refusing:
             raise Draining("This server is shutting down; send the request again.", retry_after_s=1.0)
-        work = asyncio.create_task(self._submit(submission), name="submit")
-        self._submitting.add(work)
-        work.add_done_callback(self._submitted)
+        work = self._submitting.start(self._submit(submission), name="submit")
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             work.add_done_callback(self._submitted_unseen)
             raise
-
-    def _submitted(self, work: asyncio.Task[Task]) -> None:
-        self._submitting.discard(work)
-        if not work.cancelled():
-            work.exception()  # looked at: a caller that vanished leaves nobody to see it
 
     def _submitted_unseen(self, work: asyncio.Task[Task]) -> None:
         error = None if work.cancelled() else work.exception()
@@ -122,8 +116,7 @@ class TaskService:
 
     async def drain(self) -> None:
         """Wait for submits that are under way, and for what has to be withdrawn after a failed one."""
-        while self._submitting:
-            await asyncio.wait(self._submitting)
+        await self._submitting.drain()
         await self._withdrawals.drain()
 
     async def _submit(self, submission: Submission) -> Task:

@@ -10,6 +10,7 @@ from server.domain import life
 from server.domain.errors import StoreUnavailable
 from server.domain.task import TaskState
 from server.ports import QueueUnavailable, SubmitQueue, TaskStore
+from server.stopping import Held
 
 AWAY_RETRY_S = 0.5
 LATE_S = 3.0
@@ -24,19 +25,16 @@ class Withdrawals:
         self._queue = queue
         self._now_ms = now_ms
         self._hurry = asyncio.Event()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = Held()
 
     def begin(self, task_id: str) -> None:
         """Withdraw the task: no request_id leads to it, so nobody would ever fetch what it makes."""
-        work = asyncio.create_task(self._withdraw(task_id), name="withdraw")
-        self._under_way.add(work)
-        work.add_done_callback(self._under_way.discard)
+        self._under_way.start(self._withdraw(task_id), name="withdraw")
 
     async def drain(self) -> None:
         """Wait for those under way; from now on none waits for what comes late."""
         self._hurry.set()
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        await self._under_way.drain()
 
     async def _withdraw(self, task_id: str) -> None:
         if not await self._ended(task_id):

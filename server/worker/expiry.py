@@ -26,7 +26,8 @@ async def end_overdue(
 ) -> None:
     """End those of the tasks that are still waiting past their ttl, and take them out of the queue.
 
-    Raises StoreUnavailable and QueueUnavailable; what is left then is found by the next walk of the sweep.
+    Raises StoreUnavailable and QueueUnavailable. The sweep finds what is left then: what still waits by its
+    next walk, what has ended and stands in the queue by its next comparison.
     """
     log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ import redis
 
 from server.queue.keys import DEFAULT_PREFIX, QueueKeys
 from tests.stack import Calls, ServiceProcess, Stack, calling, running_stack
+from tests.waiting import until
 
 SETTLE_TIMEOUT_S = 10.0
 LIVE_STATES = ("PENDING", "PROCESSING")
@@ -63,10 +64,14 @@ class Deployment:
                 await asyncio.sleep(0.005)
         return self.kept()
 
-    def announce(self, task_id: str) -> None:
-        """Tell everybody that the task has changed; returns when the API process has been told."""
+    async def announce(self, task_id: str) -> None:
+        """Tell the API process that the task has changed, as soon as it listens: it is ready before that."""
         with redis.Redis.from_url(self.stack.redis.url) as client:
-            assert client.publish(QueueKeys().events, task_id) == 1
+            await until(
+                lambda: client.publish(QueueKeys().events, task_id),
+                within_s=SETTLE_TIMEOUT_S,
+                what="an API process that listens",
+            )
 
     def spoil(self, task_id: str) -> None:
         """Make the task's record unreadable."""

@@ -86,7 +86,7 @@ async def test_the_log_holds_the_cause_of_a_bug_under_the_request_id_of_its_erro
             call = started(calls, image(), (("early-task-id", "1"), *metadata))
             task_id = str(dict(await call.initial_metadata())["task-id"])
             deployment.spoil(task_id)
-            deployment.announce(task_id)
+            await deployment.announce(task_id)
             waited = await refusal_of_stream(call)
             asked = await refusal_of(calls.tasks.GetTask(GetTaskRequest(task_id=task_id), metadata=metadata))
         lines = [json.loads(line) for line in deployment.api.log().splitlines() if "unexpected error" in line]

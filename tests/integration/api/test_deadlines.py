@@ -130,7 +130,7 @@ async def test_a_stream_reports_progress_only_when_there_was_nothing_for_15_s(
         async for event in stream:
             seen.append(event.WhichOneof("event"))
             if event.task_id:
-                queueing.announce(event.task_id)  # wakes the stream, although nothing has changed
+                await queueing.announce(event.task_id)  # wakes the stream, although nothing has changed
             yield seen[-1] or ""
 
     refusal = await refusal_of_stream(events())
@@ -196,4 +196,4 @@ async def complete(deployment: Deployment, task_id: str) -> None:
         assert await store.write(mark)
         end = attempt_writes.complete(marked, now_ms())
         assert await store.write(with_images(end, [stored_image()]))
-    deployment.announce(task_id)
+    await deployment.announce(task_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImagePath
 
 from server.providers.painter.colour import Colour, ramp, rgb
 
@@ -56,7 +56,9 @@ class Canvas:
         The colour runs down to `foot` at their lowest point; `alpha` is their opacity, of which the share
         `fade` is lost on the way down.
         """
-        spans = [(*_extent(path), path) for path in paths if path]
+        # Pillow's own kind of path: a picture has thousands, and their points are worked in C.
+        outlines = [ImagePath.Path(path) for path in paths if path]
+        spans = [(*outline.getbbox(), outline) for outline in outlines]
         if not spans:
             return
         left, top = min(span[0] for span in spans), min(span[1] for span in spans)
@@ -69,7 +71,7 @@ class Canvas:
         fading = _fading(alpha, alpha * (1.0 - fade), height) if fade else None
         ink = 255 if fade else round(255 * min(1.0, alpha))
         for band in _bands(box):
-            shapes = [path for _, low, _, high, path in spans if low <= band[3] and high >= band[1]]
+            shapes = [outline for _, low, _, high, outline in spans if low <= band[3] and high >= band[1]]
             mask = _mask(band, shapes, ink=ink)
             if fading is not None:
                 mask = ImageChops.multiply(mask, _rows(fading, band, first))
@@ -87,7 +89,7 @@ class Canvas:
         column = _column(stops, max(1, reach))
         box = self._clip(0, first - 1, self.width, int(brink) + 2)
         if box is not None:
-            shape = [(-2.0, brink + 4), *edge, (self.width + 2.0, brink + 4)]
+            shape = ImagePath.Path([(-2.0, brink + 4), *edge, (self.width + 2.0, brink + 4)])
             for band in _bands(box):
                 self.image.paste(_rows(column, band, first), band, _mask(band, [shape]))
         box = self._clip(0, int(brink) + 2, self.width, self.height)
@@ -160,12 +162,7 @@ def soft_step(low: int, high: int, peak: int) -> list[int]:
     return table
 
 
-def _extent(path: Path) -> Area:
-    across, down = zip(*path, strict=True)
-    return min(across), min(down), max(across), max(down)
-
-
-def _mask(box: Box, paths: Sequence[Path], *, ink: int = 255) -> Image.Image:
+def _mask(box: Box, outlines: Sequence[ImagePath.Path], *, ink: int = 255) -> Image.Image:
     """Coverage of the shapes in the box, 0 to `ink`, drawn several times too large and averaged."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
@@ -173,9 +170,11 @@ def _mask(box: Box, paths: Sequence[Path], *, ink: int = 255) -> Image.Image:
     fine = 4 if pixels <= 400_000 else 3 if pixels <= 900_000 else 2
     sheet = Image.new("L", (width * fine, height * fine))
     pencil = ImageDraw.Draw(sheet)
-    for path in paths:
-        if len(path) > 2:
-            pencil.polygon([((x - left) * fine, (y - top) * fine) for x, y in path], fill=ink)
+    for outline in outlines:
+        if len(outline) > 2:
+            enlarged = ImagePath.Path(outline)
+            enlarged.transform((fine, 0, -left * fine, 0, fine, -top * fine))
+            pencil.polygon(enlarged, fill=ink)
     return sheet.reduce(fine)
 
 

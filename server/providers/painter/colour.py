@@ -51,11 +51,11 @@ def rgb(colour: Colour) -> Rgb:
     lightness, a, b = colour
     for _ in range(12):
         linear = _linear(lightness, a, b)
-        if all(-0.002 <= channel <= 1.002 for channel in linear):
+        if min(linear) >= -0.002 and max(linear) <= 1.002:
             break
         a, b = a * 0.9, b * 0.9
-    red, green, blue = (_encoded(channel) for channel in _linear(lightness, a, b))
-    return red, green, blue
+    red, green, blue = _linear(lightness, a, b)
+    return _encoded(red), _encoded(green), _encoded(blue)
 
 
 def _linear(lightness: float, a: float, b: float) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -18,11 +19,17 @@ def ellipse(
     ry = rx if ry is None else ry
     cos, sin = math.cos(turn), math.sin(turn)
     outline = []
-    for step in range(corners):
-        angle = 2 * math.pi * step / corners
-        across, along = rx * math.cos(angle), ry * math.sin(angle)
+    for px, py in circle(corners):
+        across, along = rx * px, ry * py
         outline.append((x + across * cos - along * sin, y + across * sin + along * cos))
     return outline
+
+
+@functools.cache
+def circle(corners: int) -> tuple[Point, ...]:
+    """Points of the circle of radius 1 around (0, 0): a picture has thousands of circles of a few kinds."""
+    angles = [2 * math.pi * step / corners for step in range(corners)]
+    return tuple((math.cos(angle), math.sin(angle)) for angle in angles)
 
 
 def curve(knots: Sequence[Point], *, closed: bool = False, steps: int = 8) -> list[Point]:

@@ -7,7 +7,7 @@ import random
 
 from server.providers.painter.canvas import Canvas, Path, Point
 from server.providers.painter.colour import Colour, lch, mix
-from server.providers.painter.geometry import curve, ellipse, leaf, stroke
+from server.providers.painter.geometry import circle, curve, ellipse, leaf, stroke
 from server.providers.painter.scene import Scene
 from server.providers.painter.terrain import height_on
 
@@ -201,6 +201,5 @@ def _bamboo_leaves(chance: random.Random, x: float, y: float, long: float) -> li
 
 def _clump(chance: random.Random, x: float, y: float, radius: float) -> list[Point]:
     """A clump of leaves: a circle with an uneven edge."""
-    angles = [2 * math.pi * step / 22 for step in range(22)]
-    swells = [radius * chance.uniform(0.93, 1.07) for _ in angles]
-    return [(x + r * math.cos(a), y + r * math.sin(a)) for a, r in zip(angles, swells, strict=True)]
+    swells = [(px, py, radius * chance.uniform(0.93, 1.07)) for px, py in circle(22)]
+    return [(x + swell * px, y + swell * py) for px, py, swell in swells]

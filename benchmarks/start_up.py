@@ -50,7 +50,7 @@ def measure(redis: RedisServer, effort: Effort, keep: Callable[[StartUp], None])
 
 
 def _others(stack: Stack, idle_s: float) -> dict[str, float]:
-    worker, supervisor = stack.start("worker", fresh=True), start_several(stack)
+    worker, supervisor = stack.start("worker", fresh=True), start_several(stack, fresh=True)
     time.sleep(idle_s)
     several = [resident_mib(pid) for pid in children_of(supervisor.pid)]
     found = {

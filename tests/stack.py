@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import select
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,9 +19,8 @@ import grpc.aio
 from image.v1 import image_service_pb2_grpc
 from task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
-from server.processes import die_with
 from server.queue.keys import DEFAULT_PREFIX
-from tests.nursery import Child, shared_nursery
+from tests.nursery import shared_nursery
 from tests.redis_server import RedisServer, assert_no_leaked_keys
 
 START_TIMEOUT_S = 30.0
@@ -51,50 +46,30 @@ class ServiceProcess:
     ) -> None:
         """Start it and return when it is ready. RuntimeError with its log when it ended instead.
 
-        `fresh` starts an interpreter, as production does; else the process comes from the nursery. `program`
-        is the module that a fresh one runs, with its arguments: one that takes `--ready-fd` like the service.
+        `fresh` starts an interpreter, as production does; else one that has imported everything is forked.
+        `program` is the module that runs, with its arguments: one that takes `--ready-fd` like the service.
         """
         self.role = role
         self.log_path = directory / f"{role}-{time.monotonic_ns()}.log"
-        self._process: subprocess.Popen[bytes] | Child
-        if fresh:
-            self._process, line = self._fresh(program or ("server", role), directory, environment)
-        else:
-            self._process = shared_nursery().start(
-                role, directory=directory, environment=environment, out=self.log_path
-            )
+        module, *arguments = program or ("server", role)
+        self._process = shared_nursery().start(
+            *arguments,
+            directory=directory,
+            environment=environment,
+            out=self.log_path,
+            module=module if fresh else "",
+        )
+        try:
             line = self._process.ready(START_TIMEOUT_S)
+        except BaseException:  # a time limit, say: nobody else knows of the process
+            self._process.kill()
+            raise
         if not line:
             self.kill()
             raise RuntimeError(f"{role} did not start:\n{self.log()}")
         ports = json.loads(line)
         self.grpc_port: int = ports["grpc_port"]
         self.http_port: int = ports["http_port"]
-
-    def _fresh(
-        self, program: Sequence[str], directory: Path, environment: dict[str, str]
-    ) -> tuple[subprocess.Popen[bytes], str]:
-        read_fd, write_fd = os.pipe()
-        with self.log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *program, "--ready-fd", str(write_fd)],
-                cwd=directory,
-                env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(write_fd,),
-                preexec_fn=die_with(os.getpid()),  # this program may be stopped before it knows of it
-            )
-        os.close(write_fd)
-        try:
-            with os.fdopen(read_fd) as ready:
-                readable, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
-                return process, ready.readline() if readable else ""
-        except BaseException:  # nobody knows of it yet
-            process.kill()
-            process.wait()
-            raise
 
     @property
     def pid(self) -> int:
@@ -175,8 +150,8 @@ class Stack:
     ) -> ServiceProcess:
         """Start `api` or `worker` and return when it is ready. Settings by their names in capitals.
 
-        From the nursery, unless it shall be `fresh`; `all`, which starts processes itself, always is, and so
-        is a `program` of its own that runs the role: a module with its arguments.
+        Forked, unless it shall be `fresh`. `all` always is, whose modules the nursery has not imported, and
+        so is a `program` of its own that runs the role, a module with its arguments, unless that is `server`.
         """
         environment = {
             "GRPC_PORT": "0",
@@ -192,7 +167,7 @@ class Stack:
             role,
             directory=self.directory,
             environment=environment,
-            fresh=fresh or role == "all" or bool(program),
+            fresh=fresh or role == "all" or program[:1] not in ((), ("server",)),
             program=program,
         )
         self._processes.append(process)
@@ -223,6 +198,7 @@ class Stack:
 @contextmanager
 def running_stack(*, store_url: str = "", **settings: str) -> Iterator[Stack]:
     """A deployment without processes yet; SQLite unless a store is named. Everything is gone at the end."""
+    shared_nursery()  # that it starts counts for no process' start
     directory = Path(tempfile.mkdtemp(prefix="stack-"))
     (directory / "data").mkdir()
     with RedisServer() as redis:

@@ -10,10 +10,10 @@ PROCESSES = 2
 PROC = Path("/proc")
 
 
-def start_several(stack: Stack, **settings: str) -> ServiceProcess:
-    """The supervisor, once all its processes listen."""
-    arguments = ("server", "api", "--processes", str(PROCESSES))
-    return stack.start("api", fresh=True, program=arguments, **settings)
+def start_several(stack: Stack, *, fresh: bool = False, **settings: str) -> ServiceProcess:
+    """The supervisor, once all its processes listen; they are fresh, whatever it is."""
+    program = ("server", "api", "--processes", str(PROCESSES))
+    return stack.start("api", fresh=fresh, program=program, **settings)
 
 
 def state_of(pid: int) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Processes from the nursery begin and end as fresh ones do."""
+"""Processes from the nursery, forked or fresh, begin and end as any do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pytest
 from tests.nursery import Nursery
 from tests.stack import running_stack
 
+PROC = Path("/proc")
 
-def test_the_exit_code_says_how_a_process_ended() -> None:
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_exit_code_says_how_a_process_ended(fresh: bool) -> None:
     with running_stack() as stack:
-        stopped, killed = stack.start("api"), stack.start("api")
+        stopped, killed = stack.start("api", fresh=fresh), stack.start("api", fresh=fresh)
         assert stopped.running()
         killed.signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
@@ -31,7 +34,18 @@ def test_a_process_that_cannot_start_says_why() -> None:
         stack.start("worker", WORKER_CONCURRENCY="0")
 
 
-def test_all_end_with_the_nursery(tmp_path: Path, redis_url: str) -> None:
+@pytest.mark.skipif(not PROC.is_dir(), reason="no /proc to read command lines from")
+def test_a_fresh_process_is_an_interpreter_of_its_own() -> None:
+    with running_stack() as stack:
+        programs = [
+            (PROC / str(stack.start("api", fresh=fresh).pid) / "cmdline").read_text().split("\0")[1:4]
+            for fresh in (False, True)
+        ]
+    assert programs == [["-m", "tests.nursery", "server"], ["-m", "server", "api"]]
+
+
+@pytest.mark.parametrize("module", ["", "server"], ids=["forked", "fresh"])
+def test_all_end_with_the_nursery(tmp_path: Path, redis_url: str, module: str) -> None:
     nursery = Nursery()
     settings = {
         "GRPC_PORT": "0",
@@ -39,7 +53,9 @@ def test_all_end_with_the_nursery(tmp_path: Path, redis_url: str) -> None:
         "STORE_URL": f"sqlite://{tmp_path}/tasks.db",
         "REDIS_URL": redis_url,
     }
-    child = nursery.start("api", directory=tmp_path, environment=settings, out=tmp_path / "api.log")
+    child = nursery.start(
+        "api", directory=tmp_path, environment=settings, out=tmp_path / "api.log", module=module
+    )
     assert json.loads(child.ready(30))["grpc_port"]
     handle = os.pidfd_open(child.pid)
     assert not select.select([handle], [], [], 0)[0], "it runs"

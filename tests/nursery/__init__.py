@@ -1,4 +1,8 @@
-"""Processes forked from one which has imported everything: a start costs a tenth of a fresh one."""
+"""Processes forked from one which has imported everything: a start costs a tenth of a fresh one.
+
+Fresh ones are forked from it, too, and not from the test's process: that has threads of gRPC, which do
+something of their own in a child, and now and then it does not live to become its program.
+"""
 
 from __future__ import annotations
 
@@ -99,10 +103,12 @@ class Nursery:
         environment: Mapping[str, str],
         out: Path,
         err: Path | None = None,
+        module: str = "",
     ) -> Child:
         """Start the program there; a service, `api` or `worker`, is not ready yet.
 
-        It reads nothing, and writes both to `out` where there is no `err`.
+        It reads nothing, and writes both to `out` where there is no `err`. With a `module` it is not forked:
+        a fresh interpreter runs that.
         """
         with self._turn:
             self._started += 1
@@ -110,6 +116,7 @@ class Nursery:
             os.mkfifo(gate)
             order = {
                 "number": self._started,
+                "module": module,
                 "arguments": arguments,
                 "says_when_ready": self._program == "server",
                 "directory": str(directory),

@@ -1,8 +1,8 @@
 """Forks processes of one program with everything imported already. `tests.nursery` runs it with its name.
 
 One order per line on its input, with a number; on its output `started NUMBER PID` for each, and `ended NUMBER
-CODE` for each that has ended. A child is the program but for the interpreter's start. All of them end when
-this process does, and it ends with its input.
+CODE` for each that has ended. A child is the program but for the interpreter's start, or becomes a module in
+a fresh one. All of them end when this process does, and it ends with its input.
 """
 
 from __future__ import annotations
@@ -104,8 +104,13 @@ def _become(run: Main, order: dict[str, Any]) -> NoReturn:
         os.close(file)
     gate = os.open(order["gate"], os.O_WRONLY)
     os.unlink(order["gate"])
-    ready = ["--ready-fd", str(gate)] if order["says_when_ready"] else []
-    sys.exit(run([*order["arguments"], *ready]))
+    arguments = list(order["arguments"])
+    if order["says_when_ready"]:
+        arguments += ["--ready-fd", str(gate)]
+    if order["module"]:
+        os.set_inheritable(gate, True)
+        os.execv(sys.executable, [sys.executable, "-m", order["module"], *arguments])
+    sys.exit(run(arguments))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def measure(redis: RedisServer, effort: Effort, keep: Callable[[OpenWaits], None
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, Service().deployed(redis) as deployment:
         lags = Path(directory) / "lags"
-        api = deployment.stack.start("api", program=("benchmarks.watched_api", str(lags)))
+        api = deployment.stack.start("api", fresh=True, program=("benchmarks.watched_api", str(lags)))
         with _callers(api, effort.waits) as callers:
 
             async def windows() -> None:

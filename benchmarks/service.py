@@ -99,6 +99,7 @@ class ServiceDeployment:
         """The real worker with an instant provider; it finishes what it holds and stops in order."""
         process = self.stack.start(
             "worker",
+            fresh=True,
             program=("benchmarks.instant_worker", str(stamps), *self._provider),
             WORKER_CONCURRENCY=str(concurrency),
         )

@@ -57,7 +57,8 @@ class ServiceProcess:
             directory=directory,
             environment=environment,
             out=self.log_path,
-            module=module if fresh else "",
+            module=module,
+            fresh=fresh,
         )
         try:
             line = self._process.ready(START_TIMEOUT_S)
@@ -139,6 +140,7 @@ class Stack:
     """Starts processes of one deployment: one Redis, one store, one directory. Use `running_stack`."""
 
     def __init__(self, directory: Path, redis: RedisServer, store_url: str, settings: dict[str, str]) -> None:
+        shared_nursery()  # its start is no part of any process' start
         self.directory = directory
         self.redis = redis
         self.store_url = store_url
@@ -150,8 +152,8 @@ class Stack:
     ) -> ServiceProcess:
         """Start `api` or `worker` and return when it is ready. Settings by their names in capitals.
 
-        Forked, unless it shall be `fresh`. `all` always is, whose modules the nursery has not imported, and
-        so is a `program` of its own that runs the role, a module with its arguments, unless that is `server`.
+        Forked, unless it shall be `fresh`. A `program` is a module, with its arguments, that runs the role in
+        a way of its own.
         """
         environment = {
             "GRPC_PORT": "0",
@@ -167,7 +169,7 @@ class Stack:
             role,
             directory=self.directory,
             environment=environment,
-            fresh=fresh or role == "all" or program[:1] not in ((), ("server",)),
+            fresh=fresh,
             program=program,
         )
         self._processes.append(process)
@@ -198,7 +200,6 @@ class Stack:
 @contextmanager
 def running_stack(*, store_url: str = "", **settings: str) -> Iterator[Stack]:
     """A deployment without processes yet; SQLite unless a store is named. Everything is gone at the end."""
-    shared_nursery()  # that it starts counts for no process' start
     directory = Path(tempfile.mkdtemp(prefix="stack-"))
     (directory / "data").mkdir()
     with RedisServer() as redis:

@@ -122,7 +122,7 @@ def stops_in_order(process: ServiceProcess, how: signal.Signals) -> None:
 
 def test_ctrl_c_stops_the_embedded_stack_in_order() -> None:
     with running_stack(REDIS_URL="", STORE_URL="") as stack:
-        stops_in_order(stack.start("all"), signal.SIGINT)
+        stops_in_order(stack.start("all", fresh=True), signal.SIGINT)
 
 
 def test_an_embedded_stack_whose_supervision_ends_by_a_bug_says_so_and_ends() -> None:

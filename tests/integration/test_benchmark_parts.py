@@ -14,7 +14,7 @@ from benchmarks.effort import Effort
 from benchmarks.environments import ROOT
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("forked")]
 
 SMALL = Effort(
     rounds=1,

@@ -9,6 +9,8 @@ from benchmarks.service import Service
 from benchmarks.worker_round import pick_up_round, work_round
 from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 @pytest.mark.parametrize("picture", [False, True])
 def test_a_worker_round_ends_with_every_task_at_its_end(picture: bool) -> None:

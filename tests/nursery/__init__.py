@@ -19,7 +19,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 
 class Child:
@@ -72,20 +72,26 @@ class Child:
         return self._nursery.exit_code(self._number)
 
 
+Package: TypeAlias = Literal["server", "imagegen"]
+
+MODULES: dict[Package, str] = {"server": "server", "imagegen": "imagegen.cli"}
+"""What runs where no module is named."""
+
+
 class Nursery:
     """Starts processes of the service, or of the command line.
 
     A context manager; all of them end with it, and with this program.
     """
 
-    def __init__(self, program: Literal["server", "imagegen"] = "server") -> None:
-        self._program = program
+    def __init__(self, package: Package = "server") -> None:
+        self._package: Package = package
         self._started = 0
         self._exit_codes: dict[int, int] = {}
         """By the number of the start: ids of processes come again."""
         self._turn = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery", program],
+            [sys.executable, "-m", "tests.nursery", package],
             cwd=Path(__file__).resolve().parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -104,11 +110,12 @@ class Nursery:
         out: Path,
         err: Path | None = None,
         module: str = "",
+        fresh: bool = False,
     ) -> Child:
-        """Start the program there; a service, `api` or `worker`, is not ready yet.
+        """Start a module there, the service or the command line; a service is not ready yet.
 
-        It reads nothing, and writes both to `out` where there is no `err`. With a `module` it is not forked:
-        a fresh interpreter runs that.
+        It reads nothing, and writes both to `out` where there is no `err`. One that shall be `fresh` has an
+        interpreter of its own. A module of the service's kind takes `--ready-fd` as that does.
         """
         with self._turn:
             self._started += 1
@@ -116,9 +123,10 @@ class Nursery:
             os.mkfifo(gate)
             order = {
                 "number": self._started,
-                "module": module,
+                "module": module or MODULES[self._package],
                 "arguments": arguments,
-                "says_when_ready": self._program == "server",
+                "fresh": fresh,
+                "says_when_ready": self._package == "server",
                 "directory": str(directory),
                 "environment": {"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
                 "out": str(out),
@@ -169,8 +177,8 @@ class Nursery:
 
 
 @functools.cache
-def shared_nursery(program: Literal["server", "imagegen"] = "server") -> Nursery:
+def shared_nursery(package: Package = "server") -> Nursery:
     """The one of this program's run, started at the first call."""
-    nursery = Nursery(program)
+    nursery = Nursery(package)
     atexit.register(nursery.close)
     return nursery

@@ -1,8 +1,8 @@
-"""Forks processes of one program with everything imported already. `tests.nursery` runs it with its name.
+"""Forks processes with all of one package imported already. `tests.nursery` runs it with the package's name.
 
 One order per line on its input, with a number; on its output `started NUMBER PID` for each, and `ended NUMBER
-CODE` for each that has ended. A child is the program but for the interpreter's start, or becomes a module in
-a fresh one. All of them end when this process does, and it ends with its input.
+CODE` for each that has ended. A child is `python -m MODULE` but for the interpreter's start, or with it when
+it shall be fresh. All of them end when this process does, and it ends with its input.
 """
 
 from __future__ import annotations
@@ -12,33 +12,29 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from server.processes import die_with
 
-Main: TypeAlias = Callable[[list[str]], int]
-
-MAIN = {"server": "server.__main__", "imagegen": "imagegen.cli"}
 NOT_FOR_SERVICES = ("server.demo", "server.embedded", "server.queue_commands")
 
 
-def main(program: str) -> None:
+def main(name: str) -> None:
     """Fork what is asked for until the input ends."""
     # What the client's command line asks for itself before its first import of grpc, which reads it then.
-    if program == "imagegen":
+    if name == "imagegen":
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    package = importlib.import_module(program)
-    for module in pkgutil.walk_packages(package.__path__, f"{program}."):
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, f"{name}."):
         if module.name not in NOT_FOR_SERVICES:
             importlib.import_module(module.name)
-    if program == "server":
+    if name == "server":
         importlib.import_module("uvloop")  # which a worker imports as it starts
-    run: Main = importlib.import_module(MAIN[program]).main
 
     noticed, notice = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(notice)
@@ -66,7 +62,7 @@ def main(program: str) -> None:
                     die_with_me()
                     os.close(noticed)
                     os.close(notice)
-                    _become(run, order)
+                    _become(order)
                 numbers[child] = order["number"]
                 print(f"started {order['number']} {child}", flush=True)
 
@@ -83,13 +79,12 @@ def _reap(numbers: dict[int, int]) -> None:
         print(f"ended {numbers.pop(child)} {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
-def _become(run: Main, order: dict[str, Any]) -> NoReturn:
+def _become(order: dict[str, Any]) -> NoReturn:
     """Be what was ordered, to the interpreter's end."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
-    sys.argv = [sys.argv[1], *order["arguments"]]
     os.chdir(order["directory"])
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -107,10 +102,12 @@ def _become(run: Main, order: dict[str, Any]) -> NoReturn:
     arguments = list(order["arguments"])
     if order["says_when_ready"]:
         arguments += ["--ready-fd", str(gate)]
-    if order["module"]:
+    if order["fresh"]:
         os.set_inheritable(gate, True)
         os.execv(sys.executable, [sys.executable, "-m", order["module"], *arguments])
-    sys.exit(run(arguments))
+    sys.argv[1:] = arguments
+    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from PIL import Image, ImageChops
@@ -66,9 +67,14 @@ def paint_fireflies(canvas: Canvas, scene: Scene, top: float) -> None:
 
 def paint_vignette(canvas: Canvas, scene: Scene) -> None:
     """Darken the corners a little, which holds the picture together."""
+    area = -1.0, -1.0, canvas.width + 1.0, canvas.height + 1.0
+    canvas.stain(_corners(), area, mix(scene.palette.near, scene.palette.sky[0], 0.3))
+
+
+@functools.cache
+def _corners() -> Image.Image:
+    """How dark it is where, the same in every picture."""
     side = 32
     squares = [((2 * step + 1) / side - 1) ** 2 for step in range(side)]
     dark = bytes(round(66 * max(0.0, (x + y) / 2 - 0.3) ** 1.3) for y in squares for x in squares)
-    texture = Image.frombytes("L", (side, side), dark)
-    area = -1.0, -1.0, canvas.width + 1.0, canvas.height + 1.0
-    canvas.stain(texture, area, mix(scene.palette.near, scene.palette.sky[0], 0.3))
+    return Image.frombytes("L", (side, side), dark)

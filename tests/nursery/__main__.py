@@ -106,7 +106,10 @@ def _become(order: dict[str, Any]) -> NoReturn:
         os.set_inheritable(gate, True)
         os.execv(sys.executable, [sys.executable, "-m", order["module"], *arguments])
     sys.argv[1:] = arguments
-    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    module = order["module"]
+    runs = f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module
+    sys.modules.pop(runs, None)  # imported so that it is compiled; it stands there as `__main__` alone
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()
 
 

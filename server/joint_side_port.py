@@ -98,11 +98,13 @@ class JointSidePort(HttpPort):
     async def _output(self, request: web.Request) -> web.StreamResponse:
         """The answer of any process, passed on as it comes."""
         headers = {name: value for name, value in request.headers.items() if name.lower() == "if-none-match"}
-        bases = list(self._side_ports().values())
-        random.shuffle(bases)
-        for base in bases:
-            asked = request.rel_url  # as routed: nothing in it can name another host
-            url = URL(f"{base}{asked.raw_path}?{asked.raw_query_string}", encoded=True)
+        wanted = request.rel_url  # as routed: nothing in it can name another host
+        asked: set[str] = set()
+        # Looked at anew each time: while one was asked and died, another may have come back.
+        while bases := [base for base in self._side_ports().values() if base not in asked]:
+            base = random.choice(bases)
+            asked.add(base)
+            url = URL(f"{base}{wanted.raw_path}?{wanted.raw_query_string}", encoded=True)
             try:
                 async with asyncio.timeout(BEGIN_TIMEOUT_S):
                     answer = await self._session.request(

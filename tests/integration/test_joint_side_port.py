@@ -251,3 +251,21 @@ async def test_images_come_while_one_process_is_there(joint: Joint, tmp_path: Pa
     for _ in range(8):  # whichever is asked first
         assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
     await outputs.aclose()
+
+
+async def test_images_come_from_one_that_returns_while_the_only_other_dies(
+    joint: Joint, tmp_path: Path
+) -> None:
+    outputs = await FilesystemOutputStore.open(tmp_path)
+    await outputs.put(KEY, b"a picture", mime_type="image/png")
+    joint.processes["2"].side.serve(outputs, lambda *_: 60.0)
+    returned = joint.listening.pop("2")
+
+    async def die(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        joint.listening = {"2": returned}
+        writer.transport.abort()
+
+    async with await asyncio.start_server(die, HOST, 0) as dying:
+        joint.listening = {"1": "http://{}:{}".format(*dying.sockets[0].getsockname())}
+        assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
+    await outputs.aclose()

@@ -23,10 +23,10 @@ from task.v1 import task_service_pb2
 from benchmarks.echo_ratio import GET_TASK, SUBMIT
 from benchmarks.load import LoadFailed, generator, requests_per_second
 from benchmarks.process_cpu import cpu_seconds
+from tests.distributed.several import PROCESSES, start_several
 from tests.side_port import fetch
 from tests.stack import ServiceProcess, calling, running_stack
 
-PROCESSES = 2
 CONNECTIONS, STREAMS = 64, 2
 ROUNDS, REQUESTS = 5, 12_000
 
@@ -96,7 +96,7 @@ def measure(
     )
     with running_stack(store_url=store_url, QUEUE_MAX_DEPTH="10000000") as stack:
         one = stack.start("api", fresh=True)
-        several = stack.start("api", fresh=True, program=("server", "api", "--processes", str(PROCESSES)))
+        several = start_several(stack, fresh=True)
         get = task_service_pb2.GetTaskRequest(task_id=asyncio.run(_one_task(one, message)))
         return [
             _scaling(one, several, method, sent, rounds, requests, keep)

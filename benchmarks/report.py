@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.both_cores import PROCESSES, Scaling, Turn
+from benchmarks.both_cores import Scaling, Turn
 from benchmarks.comparison import Row, Spread
 from benchmarks.echo_ratio import Ratio
 from benchmarks.effort import FEWEST_ROUNDS
@@ -13,6 +13,7 @@ from benchmarks.how import how
 from benchmarks.latencies import FEWEST_FOR_P99, Latencies, pooled
 from benchmarks.rounds import PICK_UP_CONCURRENCY, Results
 from benchmarks.worker_round import PickUps, Work
+from tests.distributed.several import PROCESSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import targets
-from benchmarks.both_cores import PROCESSES, Scaling
+from benchmarks.both_cores import Scaling
 from benchmarks.comparison import Better, Row, bound_row, ratio_row
 from benchmarks.echo_ratio import Ratio
 from benchmarks.growth import Growth
@@ -17,6 +17,7 @@ from benchmarks.rounds import Results
 from benchmarks.soak import Soak
 from benchmarks.start_up import StartUp
 from benchmarks.sync_calls import SyncCalls
+from tests.distributed.several import PROCESSES
 
 ECHO = "bare gRPC echo"
 

@@ -63,7 +63,7 @@ class ServiceProcess:
         try:
             line = self._process.ready(START_TIMEOUT_S)
         except BaseException:  # a time limit, say: nobody else knows of the process
-            self._process.kill()
+            self.kill()
             raise
         if not line:
             self.kill()

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from server.processes import die_with
 
-NOT_FOR_SERVICES = ("server.demo", "server.embedded", "server.queue_commands")
+NOT_FOR_SERVICES = ("server.demo", "server.queue_commands")
 
 
 def main(name: str) -> None:
@@ -99,16 +99,15 @@ def _become(order: dict[str, Any]) -> NoReturn:
         os.close(file)
     gate = os.open(order["gate"], os.O_WRONLY)
     os.unlink(order["gate"])
-    arguments = list(order["arguments"])
+    module, arguments = order["module"], list(order["arguments"])
     if order["says_when_ready"]:
         arguments += ["--ready-fd", str(gate)]
     if order["fresh"]:
         os.set_inheritable(gate, True)
-        os.execv(sys.executable, [sys.executable, "-m", order["module"], *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
     sys.argv[1:] = arguments
-    module = order["module"]
     runs = f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module
-    sys.modules.pop(runs, None)  # imported so that it is compiled; it stands there as `__main__` alone
+    sys.modules.pop(runs, None)  # imported like all others; what runs stands there as `__main__` alone
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()
 

@@ -54,7 +54,9 @@ def rgb(colour: Colour) -> Rgb:
         if min(linear) >= -0.002 and max(linear) <= 1.002:
             break
         a, b = a * 0.9, b * 0.9
-    red, green, blue = _linear(lightness, a, b)
+    else:
+        linear = _linear(lightness, a, b)
+    red, green, blue = linear
     return _encoded(red), _encoded(green), _encoded(blue)
 
 

@@ -137,17 +137,18 @@ def _round(deployment: ServiceDeployment, effort: Effort) -> Rates:
 
 
 def _work(deployment: ServiceDeployment, seconds: float) -> float:
-    """A worker from its start, for so long or until nothing waits: the tasks it enters per second."""
+    """A worker from its start, for so long or until nothing waits: the tasks it enters per second.
+
+    Raises MeasureFailed.
+    """
     let_walk(deployment.stack)
     in_line = waiting(deployment.stack)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stamps = Path(directory) / "stamps"
         with deployment.worker(CONCURRENCY, stamps) as pid:
-            until_entered(stamps, CONCURRENCY, pid)
+            until_entered(stamps, CONCURRENCY + 1, pid)
             deadline = time.monotonic() + seconds
             while count(stamps) < in_line and time.monotonic() < deadline:
                 time.sleep(LOOK_EVERY_S)
         moments = read(stamps)
-    if len(moments) <= CONCURRENCY:
-        raise MeasureFailed(f"no task was entered after the first {CONCURRENCY}, of {in_line} that waited")
     return (len(moments) - CONCURRENCY) / ((moments[-1] - moments[CONCURRENCY - 1]) / NS)

@@ -110,10 +110,15 @@ class FilesystemOutputStore:
     flushed to the disk, and given their name, which only the first of several writers gets. A key without
     an extension gets `@` and the one of its media type on disk, which is how the type is known again; no
     key holds an `@`.
+
+    Paths are strings from here on: pathlib interns each part of each path. Names that never come again have
+    Python's table of interned strings made anew every so often, 2 MB large, by whichever thread comes to it,
+    and the C library keeps them for each thread.
     """
 
     def __init__(self, root: Path, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._root = root
+        self._root = os.fspath(root)
+        self._incoming = os.path.join(self._root, _INCOMING)
         self._timeout_s = timeout_s
         # Threads of its own: a disk that hangs must not stop everything else that runs off the loop.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
@@ -155,33 +160,34 @@ class FilesystemOutputStore:
             ) from error
 
     def _prepare(self) -> None:
-        incoming = self._root / _INCOMING
+        incoming = Path(self._incoming)
         made = [directory for directory in (incoming, *incoming.parents) if not directory.is_dir()]
         incoming.mkdir(parents=True, exist_ok=True)
         for directory in made:
-            _flush_directory(directory.parent)
+            _flush_directory(os.path.dirname(directory))
         for left in incoming.iterdir():
             # Another process may be writing right now: only what is surely nobody's goes.
             if time.time() - left.stat().st_mtime > STALE_TEMPORARY_S:
                 left.unlink(missing_ok=True)
 
     def _write(self, key: str, data: bytes, mime_type: str) -> None:
-        path = self._root / (key if os.path.splitext(key)[1] else f"{key}@{_EXTENSIONS[mime_type]}")
+        name = key if os.path.splitext(key)[1] else f"{key}@{_EXTENSIONS[mime_type]}"
+        path = os.path.join(self._root, name)
         if self._find(key) is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             self._write_whole(path, data)
         # A flushed file in a lost directory is lost; also when another put was first, which may not have come
         # this far yet. With the first of these the file system's journal takes along all that was made above:
         # the others cost next to nothing now, and would cost a write each if they were flushed when made.
         directory = path
         while directory != self._root:
-            directory = directory.parent
+            directory = os.path.dirname(directory)
             _flush_directory(directory)
 
-    def _write_whole(self, path: Path, data: bytes) -> None:
-        temporary = self._root / _INCOMING / secrets.token_hex(16)
+    def _write_whole(self, path: str, data: bytes) -> None:
+        temporary = os.path.join(self._incoming, secrets.token_hex(16))
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -189,25 +195,28 @@ class FilesystemOutputStore:
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
     def _read(self, key: str) -> StoredObject | None:
         path = self._find(key)
         if path is None:
             return None
         try:
-            return StoredObject(data=path.read_bytes(), mime_type=MEDIA_TYPES[path.suffix])
+            with open(path, "rb") as file:
+                return StoredObject(data=file.read(), mime_type=MEDIA_TYPES[os.path.splitext(path)[1]])
         except FileNotFoundError:  # removed just now
             return None
 
-    def _find(self, key: str) -> Path | None:
+    def _find(self, key: str) -> str | None:
         """The file of a key that is there."""
         extension = os.path.splitext(key)[1]
         names = [key] if extension in MEDIA_TYPES else [f"{key}@{added}" for added in MEDIA_TYPES]
-        return next((path for name in names if (path := self._root / name).is_file()), None)
+        paths = (os.path.join(self._root, name) for name in names)
+        return next((path for path in paths if os.path.isfile(path)), None)
 
 
-def _flush_directory(directory: Path) -> None:
+def _flush_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

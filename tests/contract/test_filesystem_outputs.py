@@ -75,8 +75,8 @@ async def test_what_is_put_is_on_the_disk_with_every_directory_it_stands_in(
         fsync(descriptor)
         seen.append(("flushed", os.readlink(f"/proc/self/fd/{descriptor}")))
 
-    def noted_link(source: Path, target: Path) -> None:
-        seen.append(("named", str(source)))
+    def noted_link(source: str, target: str) -> None:
+        seen.append(("named", source))
         link(source, target)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
@@ -92,6 +92,30 @@ async def test_what_is_put_is_on_the_disk_with_every_directory_it_stands_in(
     else:
         (_, flushed), (_, named) = seen[:-3]
         assert flushed == named, "whole before it has its name"
+
+
+async def test_names_that_never_come_again_are_not_interned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process has one table of such strings, which threads that add to it make anew, 2 MB for each."""
+    interned: set[str] = set()
+    intern = sys.intern
+
+    def noted_intern(text: str) -> str:
+        interned.add(text)
+        return intern(text)
+
+    store = await FilesystemOutputStore.open(tmp_path)
+    monkeypatch.setattr(sys, "intern", noted_intern)
+    assert "seen" in Path("seen").parts
+    assert "seen" in interned, "it is seen how pathlib does it"
+    interned.clear()
+    for number in range(10):
+        key = output_key(new_id(), 1, number, "png")
+        await store.put(key, b"image", mime_type="image/png")
+        assert await store.get(key) is not None
+    await store.aclose()
+    assert not interned
 
 
 async def test_of_processes_that_write_one_key_at_once_the_first_stays(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ READ_AT_ONCE = 16
 """Links that a process reads at the same time, of at most 10 MiB each; requests whose pictures it holds."""
 READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
 """Of these, for one caller: links that hang keep nobody else's from being read."""
+NO_WAIT_S = 0.05
+"""A turn that comes sooner is no late one, however short the time is."""
 BUSY_RETRY_S = 5.0
 _KINDS = {"MPO": "JPEG"}
 """Of what Pillow tells apart and others do not: a JPEG file of which some cameras put more pictures."""
@@ -46,9 +48,13 @@ class _Room:
 
 
 class _Found:
-    """What the links of one request have led to."""
+    """What the links of one request have led to, within its time."""
 
-    def __init__(self, size_bytes: int, misshapen: Mapping[int, Violation]) -> None:
+    def __init__(self, size_bytes: int, misshapen: Mapping[int, Violation], *, timeout_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self.deadline = now + timeout_s
+        self.late_from = now + max(timeout_s / 2, NO_WAIT_S)
+        """What gets its turn later, and then runs out of time, might have been good."""
         self.size_bytes = size_bytes
         """Of all references; at first of those that are no links."""
         self.pictures: dict[int, bytes] = {}
@@ -56,7 +62,7 @@ class _Found:
         self.faults = dict(misshapen)
         """By place; links that are among them at first are not read."""
         self.late = False
-        """Some did not get their turn in time, which says nothing of them."""
+        """Some did not get their turn in time, or too late, which says nothing of them."""
 
     def add(self, place: int, picture: bytes) -> None:
         """Hold the picture, unless that is too much."""
@@ -147,12 +153,12 @@ class References:
         Returns the pictures' keys in the output store, in the request's order.
 
         Raises InvalidRequest with every link that gives no picture and for too many bytes together, LinksBusy
-        when no more is wrong than that some links did not get their turn in time, either before anything is
-        kept; StoreUnavailable.
+        when no more is wrong than that some links did not get their turn in time, or so late that there was
+        not enough left, either before anything is kept; StoreUnavailable.
         """
-        deadline = asyncio.get_running_loop().time() + links_timeout_s
         share = self._shares.setdefault(caller, _Room(READ_AT_ONCE_FOR_ONE))
-        found = _Found(_size_without_links(draft, earlier), misshapen)
+        size_bytes = _size_without_links(draft, earlier)
+        found = _Found(size_bytes, misshapen, timeout_s=links_timeout_s)
         links = [
             (i, reference.url)
             for i, reference in enumerate(draft.references)
@@ -160,10 +166,10 @@ class References:
         ]
         async with AsyncExitStack() as held:
             if links:
-                if await _entered(held, share.requests, self._room.requests, deadline=deadline):
+                if await _entered(held, share.requests, self._room.requests, deadline=found.deadline):
                     async with asyncio.TaskGroup() as group:
                         for i, link in links:
-                            reading = self._read(i, link, rules, share, deadline, found)
+                            reading = self._read(i, link, rules, share, found)
                             group.create_task(reading, name="reference")
                 else:
                     found.late = True
@@ -186,18 +192,20 @@ class References:
                 ]
             )
 
-    async def _read(
-        self, place: int, url: str, rules: ReferenceRules, share: _Room, deadline: float, found: _Found
-    ) -> None:
+    async def _read(self, place: int, url: str, rules: ReferenceRules, share: _Room, found: _Found) -> None:
         """Put down the picture behind the link, or what is wrong with the link."""
         async with AsyncExitStack() as held:
-            if not await _entered(held, share.links, self._room.links, deadline=deadline):
+            if not await _entered(held, share.links, self._room.links, deadline=found.deadline):
                 found.late = True
                 return
-            left_s = deadline - asyncio.get_running_loop().time()
+            clock = asyncio.get_running_loop().time
+            began = clock()
             try:
-                picture = await self._downloads.download(url, timeout_s=left_s)
+                picture = await self._downloads.download(url, timeout_s=found.deadline - began)
             except DownloadFailed as error:
+                if began >= found.late_from and clock() >= found.deadline:
+                    found.late = True
+                    return
                 found.faults[place] = _wrong(place, "url", f"{error.what}; {_ADVICE}")
                 return
             if fault := await asyncio.to_thread(picture_fault, picture, rules):

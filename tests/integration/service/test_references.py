@@ -184,6 +184,26 @@ async def test_of_more_links_than_their_share_those_that_hang_are_named(desk: De
         assert len(found) == READ_AT_ONCE_FOR_ONE
 
 
+async def test_a_link_that_got_its_turn_late_and_ran_out_of_time_is_not_called_wrong(desk: Desk) -> None:
+    async with PictureServer(cat=CAT) as hanging, PictureServer(cat=CAT) as server:
+        hanging.open.clear()
+        server.open.clear()
+        references = tuple([by_link(hanging.link("cat"))] * READ_AT_ONCE_FOR_ONE)
+        others = asyncio.create_task(desk.submit(references=references))
+        await until(lambda: hanging.asked["cat"] == READ_AT_ONCE_FOR_ONE, within_s=5, what="its share")
+        submission = Submission(
+            draft=replace(GOOD, references=(by_link(server.link("cat")),)),
+            caller=CALLER,
+            fingerprint="",
+            links_timeout_s=1.0,
+        )
+        asyncio.get_running_loop().call_later(0.6, hanging.open.set)
+        with pytest.raises(LinksBusy):
+            await desk.tasks.submit(submission)
+        assert server.asked["cat"] == 1, "it had its turn"
+        await others
+
+
 async def refused_as_busy(desk: Desk, server: PictureServer, *, caller: str) -> None:
     """A link does not get its turn: its caller may send it again, and nothing was accepted or asked."""
     submission = Submission(

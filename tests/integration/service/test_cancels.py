@@ -117,6 +117,8 @@ async def test_a_caller_with_less_time_is_answered_within_it(desk: Desk, redis: 
     assert ended.task.state is TaskState.CANCELLED
     assert (asked.task.state, asked.task.cancel_requested) == (TaskState.PROCESSING, True)
     assert desk.queue_faults.calls["ask_to_cancel"] == 1
+    hanging.set()
+    await desk.cancels.drain()
 
 
 @pytest.mark.parametrize("silent", [False, True])

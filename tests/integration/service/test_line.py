@@ -12,6 +12,7 @@ from server.domain.errors import QueueFull
 from server.domain.task import Priority
 from server.ports import Entry, Lane, Pool
 from server.service import line as line_module
+from server.stopping import cancelled
 from tests.integration.service.desk import Desk, open_desk
 from tests.redis_server import RedisServer
 from tests.waiting import until, until_async
@@ -128,7 +129,7 @@ async def test_the_line_keeps_its_order_in_batches(desk: Desk) -> None:
     assert line.depth == len(all_entries)
     running = asyncio.create_task(line.run())
     await queued(desk, len(all_entries))
-    running.cancel()
+    await cancelled([running])  # it must not connect to Redis while the desk is closed
     assert offered == [entry.task_id for entry in all_entries], "each once"
 
 

@@ -26,6 +26,8 @@ SOURCES = Path(__file__).with_name("mongo_server")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 BUILD_TIMEOUT_S = 900.0
+GO_COLLECTS_AT = "400"
+"""Per cent of growth before FerretDB's garbage collector runs: its documents live for a moment each."""
 FERRETDB = "github.com/FerretDB/FerretDB"
 PATCHES = (
     # The expression that its index is made of: by another one SQLite reads the whole table instead.
@@ -214,7 +216,13 @@ class MongoServer:
     def _spawn(self, command: list[str], *, stdout: IO[str] | int, stderr: IO[str]) -> subprocess.Popen[str]:
         # A group of its own: Ctrl-C is for the test run, which still needs its server to clean up.
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, text=True, process_group=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            process_group=0,
+            env={**os.environ, "GOGC": GO_COLLECTS_AT},
         )
 
     def _start_ferretdb(self, log: IO[str]) -> bool:

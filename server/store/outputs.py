@@ -164,7 +164,7 @@ class FilesystemOutputStore:
         made = [directory for directory in (incoming, *incoming.parents) if not directory.is_dir()]
         incoming.mkdir(parents=True, exist_ok=True)
         for directory in made:
-            _flush_directory(os.path.dirname(directory))
+            _flush_directory(str(directory.parent))
         for left in incoming.iterdir():
             # Another process may be writing right now: only what is surely nobody's goes.
             if time.time() - left.stat().st_mtime > STALE_TEMPORARY_S:

@@ -13,7 +13,12 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from image.v1.image_service_pb2 import RESPONSE_FORMAT_BYTES
-from task.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_PENDING
+from task.v1.task_pb2 import (
+    TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
+    TASK_STATE_PENDING,
+    TASK_STATE_PROCESSING,
+)
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
 from server.domain import attempt_writes, life
@@ -23,29 +28,40 @@ from server.store.sqlite import SqliteTaskStore
 from tests.integration.api.deployment import Deployment, called, deployed
 from tests.integration.api.refusals import Refusal, refusal_of, refusal_of_stream
 from tests.integration.api.requests import image, sequence, ttl
-from tests.integration.api.synchronous import DEADLINE_S
+from tests.integration.api.synchronous import DEADLINE_S, started
 from tests.s3_server import S3Server
 from tests.stack import Calls
 from tests.unit.domain.tasks import image as stored_image
+from tests.waiting import until_async
 
 
 async def state_of(calls: Calls, task_id: str) -> int:
     return (await calls.tasks.GetTask(GetTaskRequest(task_id=task_id))).task.state
 
 
-@pytest.mark.xdist_group("api-working")
-async def test_a_task_that_takes_longer_than_the_deadline_is_fetched_afterwards(
-    working: Deployment, worked: Calls
-) -> None:
+@pytest.mark.xdist_group("api-deadlines")
+async def test_a_task_that_takes_longer_than_the_deadline_is_fetched_afterwards() -> None:
     request = sequence(size="2K", max_images=8, request_id="slow")
-    refusal = await refusal_of(worked.images.GenerateSequentialImages(request, timeout=DEADLINE_S))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
-    task = await worked.ended(refusal.trailers["task-id"])
-    assert task.state == TASK_STATE_COMPLETED
-    assert len(task.image.images) == 8
-    assert [attempt.number for attempt in task.attempts] == [1], "nobody cancelled it, nobody repeated it"
-    again = await worked.images.GenerateSequentialImages(request)
-    assert again.task_id == task.task_id
+    with deployed() as deployment:
+        worker = deployment.stack.start("worker")
+        async with called(deployment) as calls:
+            call = started(calls, request, timeout_s=DEADLINE_S)
+            task_id = str(dict(await call.initial_metadata())["task-id"])
+
+            async def worked_on() -> bool:
+                return await state_of(calls, task_id) == TASK_STATE_PROCESSING
+
+            await until_async(worked_on, within_s=DEADLINE_S)
+            worker.signal(signal.SIGSTOP)  # however fast it is
+            refusal = await refusal_of_stream(call)
+            worker.signal(signal.SIGCONT)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_EXPIRED")
+            assert refusal.trailers["task-id"] == task_id
+            task = await calls.ended(task_id)
+            assert task.state == TASK_STATE_COMPLETED
+            assert len(task.image.images) == 8
+            assert [attempt.number for attempt in task.attempts] == [1], "nobody cancelled or repeated it"
+            assert (await calls.images.GenerateSequentialImages(request)).task_id == task_id
 
 
 @pytest.mark.xdist_group("api-queueing")

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -111,9 +112,9 @@ class FilesystemOutputStore:
     an extension gets `@` and the one of its media type on disk, which is how the type is known again; no
     key holds an `@`.
 
-    Paths are strings from here on: pathlib interns each part of each path. Names that never come again have
-    Python's table of interned strings made anew every so often, 2 MB large, by whichever thread comes to it,
-    and the C library keeps them for each thread.
+    Paths are strings from here on: up to Python 3.13 pathlib interns each part. Names that never come again
+    have Python's table of interned strings made anew every so often, 2 MB large, by whichever thread comes to
+    it, and the C library keeps them for each thread.
     """
 
     def __init__(self, root: Path, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -213,7 +214,15 @@ class FilesystemOutputStore:
         extension = os.path.splitext(key)[1]
         names = [key] if extension in MEDIA_TYPES else [f"{key}@{added}" for added in MEDIA_TYPES]
         paths = (os.path.join(self._root, name) for name in names)
-        return next((path for path in paths if os.path.isfile(path)), None)
+        return next((path for path in paths if _is_file(path)), None)
+
+
+def _is_file(path: str) -> bool:
+    """`os.path.isfile` takes what a failing disk says for a no: that is raised here."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _flush_directory(directory: str) -> None:

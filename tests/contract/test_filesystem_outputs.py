@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import random
@@ -94,6 +95,7 @@ async def test_what_is_put_is_on_the_disk_with_every_directory_it_stands_in(
         assert flushed == named, "whole before it has its name"
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="pathlib interns nothing any more")
 async def test_names_that_never_come_again_are_not_interned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,32 @@ async def test_a_directory_that_went_away_is_unavailable_and_comes_back(tmp_path
     found = await store.get(key)
     assert found is not None
     assert found.data == b"x"
+    await store.aclose()
+
+
+async def test_a_disk_that_fails_is_away_and_holds_no_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be looked for is not absent: a worker would buy it again."""
+    store = await FilesystemOutputStore.open(tmp_path)
+    key = output_key(new_id(), 1, 0, "png")
+    await store.put(key, b"image", mime_type="image/png")
+    look = os.stat
+
+    def failing(path: str, **options: object) -> os.stat_result:
+        if str(path).endswith(key):
+            raise OSError(errno.EIO, "the disk fails")
+        return look(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing)
+        with pytest.raises(StoreUnavailable):
+            await store.get(key)
+        with pytest.raises(StoreUnavailable):
+            await store.put(key, b"image", mime_type="image/png")
+    found = await store.get(key)
+    assert found is not None
+    assert found.data == b"image"
     await store.aclose()
 
 

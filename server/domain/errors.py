@@ -150,7 +150,8 @@ class QueueFull(ServiceError):
 
 
 class LinksBusy(ServiceError):
-    """Links of the request did not get their turn in time; nothing was accepted, it may be sent again."""
+    """Links of the request got no turn, or a late one, and ran out of time; nothing was accepted, it may be
+    sent again."""
 
     reason = Reason.RATE_LIMITED
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
@@ -31,7 +32,7 @@ READ_AT_ONCE = 16
 """Links that a process reads at the same time, of at most 10 MiB each; requests whose pictures it holds."""
 READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
 """Of these, for one caller: links that hang keep nobody else's from being read."""
-NO_WAIT_S = 0.05
+NO_WAIT_S = 0.25
 """A turn that comes sooner is no late one, however short the time is."""
 BUSY_RETRY_S = 5.0
 _KINDS = {"MPO": "JPEG"}
@@ -54,7 +55,9 @@ class _Found:
         now = asyncio.get_running_loop().time()
         self.deadline = now + timeout_s
         self.late_from = now + max(timeout_s / 2, NO_WAIT_S)
-        """What gets its turn later, and then runs out of time, might have been good."""
+        """Where the first link gets its turn later, what then runs out of time might have been good."""
+        self.began = math.inf
+        """When the first link got its turn; the others waited for it."""
         self.size_bytes = size_bytes
         """Of all references; at first of those that are no links."""
         self.pictures: dict[int, bytes] = {}
@@ -200,10 +203,11 @@ class References:
                 return
             clock = asyncio.get_running_loop().time
             began = clock()
+            found.began = min(found.began, began)
             try:
                 picture = await self._downloads.download(url, timeout_s=found.deadline - began)
             except DownloadFailed as error:
-                if began >= found.late_from and clock() >= found.deadline:
+                if error.retryable and found.began >= found.late_from and clock() >= found.deadline:
                     found.late = True
                     return
                 found.faults[place] = _wrong(place, "url", f"{error.what}; {_ADVICE}")

@@ -184,6 +184,16 @@ async def test_of_more_links_than_their_share_those_that_hang_are_named(desk: De
         assert len(found) == READ_AT_ONCE_FOR_ONE
 
 
+async def test_of_more_links_than_their_share_those_after_slow_ones_are_named(desk: Desk) -> None:
+    async with PictureServer(cat=CAT) as slow, PictureServer(cat=CAT) as hanging:
+        slow.open.clear()
+        hanging.open.clear()
+        links = [by_link(slow.link("cat"))] * READ_AT_ONCE_FOR_ONE + [by_link(hanging.link("cat"))] * 6
+        asyncio.get_running_loop().call_later(1.2, slow.open.set)
+        found = await faults(desk, *links, links_timeout_s=2.0)
+    assert found.keys() == {f"reference_images[{place}].url" for place in range(READ_AT_ONCE_FOR_ONE, 14)}
+
+
 async def test_a_link_that_got_its_turn_late_and_ran_out_of_time_is_not_called_wrong(desk: Desk) -> None:
     async with PictureServer(cat=CAT) as hanging, PictureServer(cat=CAT) as server:
         hanging.open.clear()
@@ -195,9 +205,9 @@ async def test_a_link_that_got_its_turn_late_and_ran_out_of_time_is_not_called_w
             draft=replace(GOOD, references=(by_link(server.link("cat")),)),
             caller=CALLER,
             fingerprint="",
-            links_timeout_s=1.0,
+            links_timeout_s=2.0,
         )
-        asyncio.get_running_loop().call_later(0.6, hanging.open.set)
+        asyncio.get_running_loop().call_later(1.5, hanging.open.set)
         with pytest.raises(LinksBusy):
             await desk.tasks.submit(submission)
         assert server.asked["cat"] == 1, "it had its turn"

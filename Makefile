@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-UV := uv==0.13.9
+UV_REQUIREMENT := uv==0.13.9
 LOG_DIR ?= logs
 IMAGE ?= imagegen:0.1.0
 ARGS ?=
@@ -30,8 +30,9 @@ help: ## Show what can be made
 # uv takes a tenth of pip's time, but none of its settings: where those name an index, and where uv cannot
 # install, pip does. Most modules are never imported; those that are, are compiled then.
 define install
-	@installed() { \
-	  ! $(PIP) config list | grep index >/dev/null && $(PIP) install --quiet --no-compile $(UV) && \
+	@trap 'exit 130' INT; \
+	installed() { \
+	  ! $(PIP) config list | grep index >/dev/null && $(PIP) install --quiet --no-compile $(UV_REQUIREMENT) && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(1)]'; \
 	}; \
 	installed || $(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[$(1)]'

@@ -139,6 +139,9 @@ async def test_one_that_runs_is_supervised_while_another_starts(tmp_path: Path) 
             (first,) = await until(lambda: children_of(pid), within_s=30, what="the first process")
             await until(lambda: len(children_of(pid)) == PROCESSES, within_s=30, what="the second")
             (second,) = children_of(pid) - {first}
+            # Stopped before it runs its program, it would hold up who makes it.
+            command = PROC / str(second) / "cmdline"
+            await until(lambda: b"--one-of-several" in command.read_bytes(), within_s=30, what="its program")
             os.kill(second, signal.SIGSTOP)
 
             async def takes_calls(processes: str) -> bool:

@@ -31,11 +31,12 @@ help: ## Show what can be made
 # install, pip does. Most modules are never imported; those that are, are compiled then.
 define install
 	@trap 'exit 130' INT; \
+	wanted=(--quiet --constraint constraints.txt --editable '.[$(1)]'); \
 	installed() { \
 	  ! $(PIP) config list | grep index >/dev/null && $(PIP) install --quiet --no-compile $(UV_REQUIREMENT) && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(1)]'; \
+	  $(BIN)/uv pip install --python $(BIN)/python "$${wanted[@]}"; \
 	}; \
-	installed || $(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[$(1)]'
+	installed || $(PIP) install --no-compile "$${wanted[@]}"
 endef
 
 $(BIN)/python:

@@ -48,16 +48,16 @@ async def stored(desk: Desk, data: bytes) -> bytes | None:
     return found.data if found is not None else None
 
 
+def submission(*references: DraftReference, links_timeout_s: float, caller: str = CALLER) -> Submission:
+    """A good request with these references, whose links have so much time."""
+    draft = replace(GOOD, references=references)
+    return Submission(draft=draft, caller=caller, fingerprint="", links_timeout_s=links_timeout_s)
+
+
 async def faults(desk: Desk, *references: DraftReference, links_timeout_s: float = 5.0) -> dict[str, str]:
     """What is told of each wrong field; nothing of it shows a link, and nothing was accepted."""
-    submission = Submission(
-        draft=replace(GOOD, references=references),
-        caller=CALLER,
-        fingerprint="",
-        links_timeout_s=links_timeout_s,
-    )
     with pytest.raises(InvalidRequest) as caught:
-        await desk.tasks.submit(submission)
+        await desk.tasks.submit(submission(*references, links_timeout_s=links_timeout_s))
     assert await desk.live() == []
     assert "127.0.0.1" not in str(caught.value)
     assert SIGNATURE not in str(caught.value)
@@ -201,30 +201,19 @@ async def test_a_link_that_got_its_turn_late_and_ran_out_of_time_is_not_called_w
         references = tuple([by_link(hanging.link("cat"))] * READ_AT_ONCE_FOR_ONE)
         others = asyncio.create_task(desk.submit(references=references))
         await until(lambda: hanging.asked["cat"] == READ_AT_ONCE_FOR_ONE, within_s=5, what="its share")
-        submission = Submission(
-            draft=replace(GOOD, references=(by_link(server.link("cat")),)),
-            caller=CALLER,
-            fingerprint="",
-            links_timeout_s=2.0,
-        )
         asyncio.get_running_loop().call_later(1.5, hanging.open.set)
         with pytest.raises(LinksBusy):
-            await desk.tasks.submit(submission)
+            await desk.tasks.submit(submission(by_link(server.link("cat")), links_timeout_s=2.0))
         assert server.asked["cat"] == 1, "it had its turn"
         await others
 
 
 async def refused_as_busy(desk: Desk, server: PictureServer, *, caller: str) -> None:
     """A link does not get its turn: its caller may send it again, and nothing was accepted or asked."""
-    submission = Submission(
-        draft=replace(GOOD, references=(by_link(server.link("late")),)),
-        caller=caller,
-        fingerprint="",
-        links_timeout_s=0.1,
-    )
+    late = by_link(server.link("late"))
     before = await desk.live()
     with pytest.raises(LinksBusy) as caught:
-        await desk.tasks.submit(submission)
+        await desk.tasks.submit(submission(late, caller=caller, links_timeout_s=0.1))
     assert await desk.live() == before
     assert server.asked["late"] == 0
     code, _, trailers = describe(caught.value)

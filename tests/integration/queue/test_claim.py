@@ -148,6 +148,19 @@ async def test_dead_entries_are_skipped(queue: RedisTaskQueue, board: Board) -> 
     assert set(state.leased) == {"t1", "t2", "t9", "l1"}
 
 
+async def test_what_dies_behind_a_caller_at_its_cap_goes_with_the_next_claim(
+    queue: RedisTaskQueue, board: Board
+) -> None:
+    """A stale Redis may hold an id twice in its line: the second entry dies as the first is over."""
+    await board.lay_out(State(lines={ANN: ["t1", "t1"]}))
+    claims = await queue.claim(worker=ME, free=2, pools=[WIDE], lease_ms=LEASE_MS, caller_cap=1)
+    assert [task.task_id for task in claims.tasks] == ["t1"]
+    await queue.finish(worker=ME, task_ids=["t1"])
+    assert await board.read() == State(lines={ANN: ["t1"]}, dead=frozenset({"t1"}))
+    assert await claim_ids(queue, 1) == []
+    assert await board.read() == State()
+
+
 async def test_a_long_row_of_dead_entries_is_skipped_over_several_calls(
     queue: RedisTaskQueue, board: Board
 ) -> None:

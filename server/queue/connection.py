@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from server.ports import QueueUnavailable
@@ -26,10 +28,39 @@ OLDEST_REDIS = (6, 2)
 CONNECTIONS = 50
 """Commands of one client that are under way at once; more wait for their turn."""
 
+CLOSED = "the client was closed"
+
 _DRIVER = DriverInfo()
 """What connections say of themselves: else redis-py looks its own version up on disk for each of them."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Pool(ConnectionPool):
+    """Once closed, keeps no connection and makes none.
+
+    redis-py closes what is connected at that moment: a command amid connecting goes on, and its connection
+    stays.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.closed = False
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        if not self.closed:
+            await super().ensure_connection(connection)
+        if self.closed:
+            raise RedisConnectionError(CLOSED)
+
+    async def release(self, connection: AbstractConnection) -> None:
+        await super().release(connection)
+        if self.closed:
+            await connection.disconnect()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await super().aclose()
 
 
 class _Client(Redis):
@@ -39,10 +70,12 @@ class _Client(Redis):
     lose a wake-up, or a connection for good, when a caller is cancelled.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._turns = asyncio.Semaphore(min(CONNECTIONS, self.connection_pool.max_connections))
-        self._turn_timeout_s: float | None = self.connection_pool.connection_kwargs["socket_timeout"]
+    def __init__(self, pool: _Pool) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True  # with the client
+        self._pool = pool
+        self._turns = asyncio.Semaphore(min(CONNECTIONS, pool.max_connections))
+        self._turn_timeout_s: float | None = pool.connection_kwargs["socket_timeout"]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if self._turns.locked():
@@ -52,6 +85,10 @@ class _Client(Redis):
             await self._turns.acquire()
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            if self._pool.closed:  # then it may be anything, from uvloop's RuntimeError to an AttributeError
+                raise RedisConnectionError(CLOSED) from error
+            raise
         finally:
             self._turns.release()
 
@@ -64,10 +101,11 @@ def open_client(url: str, *, timeout_s: float | None) -> Redis:
     """A client that connects on first use and answers, or raises, within `timeout_s` per command.
 
     Where CONNECTIONS are under way it waits for its turn before that, at most as long. None = answers may
-    take for ever: for blocking commands, whose callers set their own limit.
+    take for ever: for blocking commands, whose callers set their own limit. Once closed it stays closed:
+    ConnectionError of redis-py.
     ValueError when the URL is not one of Redis.
     """
-    return _Client.from_url(
+    pool = _Pool.from_url(
         url,
         decode_responses=True,
         protocol=2,
@@ -78,6 +116,7 @@ def open_client(url: str, *, timeout_s: float | None) -> Redis:
         health_check_interval=0 if timeout_s is None else 15,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    return _Client(pool)
 
 
 @contextmanager

@@ -84,6 +84,7 @@ async def run_api(
 
     One of several processes shares GRPC_PORT with the others; its side port is for their supervisor alone.
     """
+    from server.api.answers import Answers
     from server.api.grpc_server import GrpcServer
     from server.api.image_servicer import ImageServicer
     from server.api.model_servicer import ModelServicer
@@ -154,15 +155,17 @@ async def run_api(
             now_ms=now_ms,
         )
         parts.side.serve(parts.outputs, partial(seconds_left, links))
+        answers = Answers(links.mint)
         server = GrpcServer(
             image=ImageServicer(
                 tasks=tasks,
                 outputs=parts.outputs,
                 health=parts.health,
                 mint=links.mint,
+                answers=answers,
                 sync_wait_max_s=settings.sync_wait_max_seconds,
             ),
-            task=TaskServicer(tasks=tasks, cancels=cancels, mint=links.mint),
+            task=TaskServicer(tasks=tasks, cancels=cancels, answers=answers),
             model=ModelServicer(
                 models=Models(
                     catalogue=parts.catalogue, routing=routing, default_size=settings.image_default_size

@@ -13,6 +13,7 @@ from image.v1 import image_service_pb2_grpc
 
 from server.api import convert
 from server.api.acceptance import about
+from server.api.answers import Answers
 from server.api.deadlines import seconds_to_answer
 from server.api.interceptors import caller
 from server.domain.errors import StoreUnavailable, TaskNotFound, WaitExpired
@@ -40,12 +41,14 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         outputs: OutputStore,
         health: Health,
         mint: convert.Mint,
+        answers: Answers,
         sync_wait_max_s: float,
     ) -> None:
         self._tasks = tasks
         self._outputs = outputs
         self._health = health
         self._mint = mint
+        self._answers = answers
         self._sync_wait_max_s = sync_wait_max_s
 
     async def GenerateImage(  # noqa: N802
@@ -101,7 +104,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 f"Task {task.id} is not an image task. Read it with task.v1.TaskService.GetTask.",
                 metadata={"task_id": task.id},
             )
-        return pb.GetImageTaskResponse(task=convert.task(task, self._mint))
+        return pb.GetImageTaskResponse(task=self._answers.of(task))
 
     async def HealthCheck(  # noqa: N802
         self, request: pb.HealthCheckRequest, context: Context

@@ -9,6 +9,7 @@ from task.v1 import task_service_pb2 as pb
 from task.v1 import task_service_pb2_grpc
 
 from server.api import convert
+from server.api.answers import Answers
 from server.api.deadlines import seconds_to_answer
 from server.domain.admission import check_task_id
 from server.domain.errors import Violation
@@ -24,17 +25,16 @@ MAX_WAIT_S = 50.0
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     """Reads and cancels tasks of every type."""
 
-    def __init__(self, *, tasks: TaskService, cancels: Cancels, mint: convert.Mint) -> None:
+    def __init__(self, *, tasks: TaskService, cancels: Cancels, answers: Answers) -> None:
         self._tasks = tasks
         self._cancels = cancels
-        self._mint = mint
+        self._answers = answers
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
         unknown = convert.unknown_enum("view", request.view, pb.TaskView)
         check_task_id(request.task_id, others=[unknown] if unknown is not None else [])
         task = await self._tasks.get(request.task_id)
-        attempts = request.view != pb.TASK_VIEW_BASIC
-        return pb.GetTaskResponse(task=convert.task(task, self._mint, attempts=attempts))
+        return pb.GetTaskResponse(task=self._answers.of(task, attempts=request.view != pb.TASK_VIEW_BASIC))
 
     async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:  # noqa: N802
         wait_s = request.wait.ToNanoseconds() / 1e9 if request.HasField("wait") else MAX_WAIT_S
@@ -45,13 +45,13 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         check_task_id(request.task_id, others=wrong)
         timeout_s = min(wait_s, seconds_to_answer(context, default_s=MAX_WAIT_S), MAX_WAIT_S)
         task = await self._tasks.wait(request.task_id, timeout_s=timeout_s)
-        return pb.WaitTaskResponse(task=convert.task(task, self._mint))
+        return pb.WaitTaskResponse(task=self._answers.of(task))
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:  # noqa: N802
         check_task_id(request.task_id)
         within_s = min(CANCEL_WAIT_S, seconds_to_answer(context, default_s=CANCEL_WAIT_S))
         cancelled = await self._cancels.cancel(request.task_id, within_s=within_s)
         return pb.CancelTaskResponse(
-            task=convert.task(cancelled.task, self._mint),
+            task=self._answers.of(cancelled.task),
             sent=pb.SENT_SENT if cancelled.sent else pb.SENT_NOT_SENT,
         )

@@ -86,7 +86,7 @@ class SqliteTaskStore:
     async def get(self, task_id: str) -> Task | None:
         """See TaskStore."""
         row = await self._file.row(SELECT_TASK, task_id)
-        return decode_task(self._readings.read(row[0])) if row else None
+        return self._readings.read(task_id, row[0]) if row else None
 
     async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
         """See TaskStore."""

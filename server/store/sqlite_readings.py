@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from server.domain.task import LIVE_STATES
-from server.store.documents import Change, make_change
+from server.domain.task import LIVE_STATES, Task
+from server.store.documents import Change, decode_task, make_change
 from server.store.fields import Document
 from server.store.sqlite_statements import from_json, to_json
 
@@ -36,35 +36,51 @@ class Rewritten(NamedTuple):
         return self.text, document["state"], document["attempt"], document["_id"], self.before
 
 
+class _Reading:
+    """A document, the text it was read from, and the task that it is once somebody asked for that."""
+
+    __slots__ = ("document", "task", "text")
+
+    def __init__(self, text: str, document: Document) -> None:
+        self.text = text
+        self.document = document
+        self.task: Task | None = None
+
+
 class Readings:
     """The documents of at most `MOST` tasks that are not over: those last read or written."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, tuple[str, Document]] = {}
+        self._known: dict[str, _Reading] = {}
 
-    def read(self, text: str) -> Document:
-        """The document of a text that was just read. Not to be held on to: the next write changes it."""
-        document: Document = from_json(text)
-        self._keep(document, text)
-        return document
+    def read(self, task_id: str, text: str) -> Task:
+        """The task of a text that was just read: while that stays the same, the same task."""
+        reading = self._known.get(task_id)
+        if reading is None or reading.text != text:
+            reading = _Reading(text, from_json(text))
+        self._keep(reading)
+        if reading.task is None:
+            reading.task = decode_task(reading.document)
+        return reading.task
 
     def rewrite(self, change: Change) -> Rewritten | None:
         """The task with the change made; None when it is not at hand as the change expects it.
 
         It is not at hand any more until it was read again, or `written`.
         """
-        text, document = self._texts.pop(change.task_id, ("", None))
-        if document is None or not make_change(document, change):
+        reading = self._known.pop(change.task_id, None)
+        if reading is None or not make_change(reading.document, change):
             return None
-        return Rewritten(document, to_json(document), text)
+        return Rewritten(reading.document, to_json(reading.document), reading.text)
 
     def written(self, task: Rewritten) -> None:
         """The store holds it now."""
-        self._keep(task.document, task.text)
+        self._keep(_Reading(task.text, task.document))
 
-    def _keep(self, document: Document, text: str) -> None:
-        self._texts.pop(document["_id"], None)
-        if document["state"] in _LIVE:
-            self._texts[document["_id"]] = text, document
-            if len(self._texts) > MOST:
-                del self._texts[next(iter(self._texts))]
+    def _keep(self, reading: _Reading) -> None:
+        task_id = reading.document["_id"]
+        self._known.pop(task_id, None)
+        if reading.document["state"] in _LIVE:
+            self._known[task_id] = reading
+            if len(self._known) > MOST:
+                del self._known[next(iter(self._known))]

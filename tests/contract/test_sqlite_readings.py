@@ -166,27 +166,50 @@ async def test_a_batch_that_one_write_spoils_is_done_one_by_one(store: SqliteTas
 def test_only_so_many_are_kept_and_those_that_were_read_first_go_first() -> None:
     readings, tasks = Readings(), [replace(full_task(), id=new_id()) for _ in range(MOST + 1)]
     for task in tasks:
-        readings.read(_text(task))
+        readings.read(task.id, _text(task))
     assert readings.rewrite(_image(tasks[0])) is None
     assert readings.rewrite(_image(tasks[1])) is not None
     assert readings.rewrite(_image(tasks[MOST])) is not None
 
 
+def test_those_that_are_read_again_go_last() -> None:
+    readings, tasks = Readings(), [replace(full_task(), id=new_id()) for _ in range(MOST + 1)]
+    texts = {task.id: _text(task) for task in tasks}
+    for task in (*tasks[:MOST], tasks[0], tasks[MOST]):
+        readings.read(task.id, texts[task.id])
+    assert readings.rewrite(_image(tasks[1])) is None
+    assert readings.rewrite(_image(tasks[0])) is not None
+
+
+async def test_what_nobody_has_written_since_is_the_same_task(store: SqliteTaskStore, path: Path) -> None:
+    task = await running(store)
+    before = await found(store, task.id)
+    assert await found(store, task.id) is before
+    assert await store.write(attempt_writes.add_image(task, new_image(0), NOW_MS))
+    mine = await found(store, task.id)
+    other = await SqliteTaskStore.open(path)
+    assert await other.write(life.request_cancel(task, NOW_MS))
+    await other.aclose()
+    theirs = await found(store, task.id)
+    assert [list(before.images), list(mine.images), list(theirs.images)] == [[], [0], [0]]
+    assert [before.cancel_requested, mine.cancel_requested, theirs.cancel_requested] == [False, False, True]
+
+
 def test_a_task_that_is_over_is_not_kept() -> None:
     readings, task = Readings(), full_task()
-    readings.read(_text(task))
+    readings.read(task.id, _text(task))
     ended = readings.rewrite(encode_write(attempt_writes.complete(task, NOW_MS), token=new_token()))
     assert ended is not None
     readings.written(ended)
     assert readings.rewrite(_image(task)) is None
-    readings.read(ended.text)
+    readings.read(task.id, ended.text)
     assert readings.rewrite(_image(task)) is None
 
 
 def test_a_document_is_handed_out_once() -> None:
     """It was changed in memory: whether the store took the change is not known yet."""
     readings, task = Readings(), full_task()
-    readings.read(_text(task))
+    readings.read(task.id, _text(task))
     assert readings.rewrite(_image(task)) is not None
     assert readings.rewrite(_image(task)) is None
 

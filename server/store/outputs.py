@@ -179,11 +179,13 @@ class FilesystemOutputStore:
             self._write_whole(path, data)
         # A flushed file in a lost directory is lost; also when another put was first, which may not have come
         # this far yet. With the first of these the file system's journal takes along all that was made above:
-        # the others cost next to nothing now, and would cost a write each if they were flushed when made.
-        directory = path
+        # the others cost next to nothing now, and would cost a write each if they were flushed when made. The
+        # root goes first: it is everybody's, and once more had to wait for what others made in it meanwhile.
+        _flush_directory(self._root)
+        directory = os.path.dirname(path)
         while directory != self._root:
-            directory = os.path.dirname(directory)
             _flush_directory(directory)
+            directory = os.path.dirname(directory)
 
     def _write_whole(self, path: str, data: bytes) -> None:
         temporary = os.path.join(self._incoming, secrets.token_hex(16))

@@ -85,9 +85,9 @@ async def test_what_is_put_is_on_the_disk_with_every_directory_it_stands_in(
     await store.put(key, b"image", mime_type="image/png")
     await store.aclose()
 
-    parents = (tmp_path / "01TASK" / "1", tmp_path / "01TASK", tmp_path)
-    up_to_the_root = [("flushed", str(directory)) for directory in parents]
-    assert seen[-3:] == up_to_the_root, "after the name is there"
+    parents = (tmp_path, tmp_path / "01TASK" / "1", tmp_path / "01TASK")
+    all_of_them = [("flushed", str(directory)) for directory in parents]
+    assert seen[-3:] == all_of_them, "after the name is there, and first what others write to, too"
     if there_before == "its file":
         assert len(seen) == 3
     else:

@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Callable
 
 WINDOW_S = 0.25
-LOAD = 100
+LOAD = 250
 """So many items may come within `WINDOW_S` and each go at once; more than that are a load.
 
-Counted over a longer time than callers take to come in one batch: two hundred that wait a second each are
-no load, and to gather some of them would make the same ones come together again a second later.
+Counted over a longer time than a batch of callers takes to come: two hundred that call, wait a second and
+call again are no load, and to gather some of them would have the same ones come together again.
 """
 
 
 class Pace:
     """Spaces out what costs as much for one item as for many, but only under load.
 
-    Items that come now and then leave at once. After more than `LOAD` came within `WINDOW_S`, the next leave
-    together, `gather_s` after those before them, or as soon as they are as many as travel together: `full`.
+    Items that come now and then leave at once. When more than `LOAD` came within a window, or within the one
+    before, those that come leave together, `gather_s` (less than `WINDOW_S`) after those before them; at once
+    when they are as many as travel together: `full`.
     """
 
     def __init__(self, gather_s: float, *, full: int) -> None:

@@ -8,11 +8,11 @@ from server.api import convert
 from server.domain.task import Task
 
 MOST = 256
-"""Some kilobytes each."""
+"""Messages kept, some kilobytes each."""
 
 
 class Answers:
-    """Messages of the `MOST` tasks last asked for.
+    """The `MOST` messages last asked for: one of a task for each of its views.
 
     Every call has read its task from the store. What is remembered is what the task looks like as a message:
     to make that takes many times as long as to see that the task is the same. Links end, so what has images

@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Pool(ConnectionPool):
-    """Once closed, keeps no connection and makes none.
+    """Once closed, keeps no connection and hands none out.
 
     redis-py closes what is connected at that moment: a command amid connecting goes on, and its connection
-    stays.
+    stays. Who listens closes the subscription before the client.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -54,9 +54,11 @@ class _Pool(ConnectionPool):
             raise RedisConnectionError(CLOSED)
 
     async def release(self, connection: AbstractConnection) -> None:
-        await super().release(connection)
-        if self.closed:
-            await connection.disconnect()
+        try:
+            await super().release(connection)
+        finally:
+            if self.closed:
+                await connection.disconnect(nowait=True)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -70,12 +72,12 @@ class _Client(Redis):
     lose a wake-up, or a connection for good, when a caller is cancelled.
     """
 
-    def __init__(self, pool: _Pool) -> None:
-        super().__init__(connection_pool=pool)
+    def __init__(self, *, connection_pool: _Pool) -> None:
+        super().__init__(connection_pool=connection_pool)
         self.auto_close_connection_pool = True  # with the client
-        self._pool = pool
-        self._turns = asyncio.Semaphore(min(CONNECTIONS, pool.max_connections))
-        self._turn_timeout_s: float | None = pool.connection_kwargs["socket_timeout"]
+        self._pool = connection_pool
+        self._turns = asyncio.Semaphore(min(CONNECTIONS, connection_pool.max_connections))
+        self._turn_timeout_s: float | None = connection_pool.connection_kwargs["socket_timeout"]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if self._turns.locked():
@@ -116,7 +118,7 @@ def open_client(url: str, *, timeout_s: float | None) -> Redis:
         health_check_interval=0 if timeout_s is None else 15,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    return _Client(pool)
+    return _Client(connection_pool=pool)
 
 
 @contextmanager

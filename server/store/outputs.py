@@ -180,7 +180,8 @@ class FilesystemOutputStore:
         # A flushed file in a lost directory is lost; also when another put was first, which may not have come
         # this far yet. With the first of these the file system's journal takes along all that was made above:
         # the others cost next to nothing now, and would cost a write each if they were flushed when made. The
-        # root goes first: it is everybody's, and once more had to wait for what others made in it meanwhile.
+        # root goes first: everybody makes directories in it, and flushed last it would wait for one more
+        # write of the journal, with what others made meanwhile.
         _flush_directory(self._root)
         directory = os.path.dirname(path)
         while directory != self._root:

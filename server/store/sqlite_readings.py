@@ -1,8 +1,8 @@
-"""Documents as this process has last read or written them, to be written back whole.
+"""Documents as this process has last read or written them: to be written back whole, and to be read again.
 
 To change a document in place SQLite reads all of it, looks for each path, and writes all of it anew. A worker
 has just read the document, and makes the change faster: the statement then only looks whether the stored text
-is still the one that was read.
+is still the one that was read. And an api whose callers poll makes a task of it once, not at each reading.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.store.fields import Document
 from server.store.sqlite_statements import from_json, to_json
 
 MOST = 256
-"""Of more tasks than a worker runs at a time, as a rule."""
+"""Of more tasks than a worker runs at a time, as a rule, or an api's callers poll."""
 
 _LIVE = frozenset(state.value for state in LIVE_STATES)
 

@@ -188,9 +188,11 @@ async def test_what_nobody_has_written_since_is_the_same_task(store: SqliteTaskS
     assert await store.write(attempt_writes.add_image(task, new_image(0), NOW_MS))
     mine = await found(store, task.id)
     other = await SqliteTaskStore.open(path)
+    assert await found(other, task.id) == mine
     assert await other.write(life.request_cancel(task, NOW_MS))
-    await other.aclose()
     theirs = await found(store, task.id)
+    assert await found(other, task.id) == theirs
+    await other.aclose()
     assert [list(before.images), list(mine.images), list(theirs.images)] == [[], [0], [0]]
     assert [before.cancel_requested, mine.cancel_requested, theirs.cancel_requested] == [False, False, True]
 

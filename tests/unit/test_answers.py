@@ -76,6 +76,14 @@ def test_links_to_images_are_new_each_time() -> None:
     assert len(urls) == 3
 
 
+def test_a_remembered_task_that_gains_an_image_shows_it_with_new_links_each_time() -> None:
+    given, task = Answers(minting()), new_task()
+    assert not given.of(task).HasField("image")
+    done = replace(task, state=TaskState.COMPLETED, images={0: new_image()})
+    urls = {given.of(done).image.images[0].url for _ in range(2)}
+    assert len(urls) == 2
+
+
 def test_only_so_many_are_remembered_and_those_asked_for_last_stay(
     made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ import re
 import selectors
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import zipfile
@@ -21,6 +20,8 @@ from typing import IO, Literal
 
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure
+
+from tests.ports import free_port
 
 SOURCES = Path(__file__).with_name("mongo_server")
 START_TIMEOUT_S = 30.0
@@ -239,7 +240,7 @@ class MongoServer:
         return port is not None
 
     def _start_mongod(self, log: IO[str]) -> bool:
-        self._port = self._port or _free_port()
+        self._port = self._port or free_port()
         database_dir = self.data_dir / "databases"
         database_dir.mkdir(exist_ok=True)
         mongod = [str(self.program.path), "--dbpath", str(database_dir), "--nounixsocket", "--quiet"]
@@ -255,9 +256,3 @@ class MongoServer:
                     continue
                 return True
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -22,6 +22,8 @@ from urllib.parse import quote
 import botocore.session
 import pytest
 
+from tests.ports import free_port
+
 HOST = "127.0.0.1"
 REGION = "eu-central-1"
 BUCKET = "pictures"
@@ -44,7 +46,7 @@ class S3Server:
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.keys = Keys(access_key_id="", secret_access_key="")
 
@@ -113,13 +115,6 @@ class S3Server:
     def _listens(self) -> bool:
         with socket.socket() as connection:
             return connection.connect_ex((HOST, self._port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shlex
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from task.v1.task_pb2 import TaskState
 
 from imagegen import Health, ImageClient, InvalidRequest, NotFound, RequestIdReused, StillRunning, result_of
 from tests.client.command_line import Outcome, imagegen
+from tests.ports import free_port
 from tests.stack import ServiceProcess
 
 SMALL = ("-m", "local-canvas", "-s", "256x192")
@@ -176,13 +176,6 @@ async def test_a_deadline_leaves_a_task_that_can_be_fetched(server: ServiceProce
         assert late.value.task_id
         task = await client.wait(late.value.task_id, timeout_s=60)
         assert len(result_of(task).images) == 5
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.long

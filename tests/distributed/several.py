@@ -30,6 +30,15 @@ def is_gone(pid: int) -> bool:
     return state_of(pid) == ("", 0)
 
 
+def works_on(pid: int) -> bool:
+    """Whether a thread of the process lives: until none does, it has its ports, though it counts as dead."""
+    try:
+        threads = len(list((PROC / str(pid) / "task").iterdir()))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return threads > 1 or state_of(pid)[0] not in ("", "Z")
+
+
 def children_of(pid: int) -> set[int]:
     """The living processes that it has started."""
     everybody = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]

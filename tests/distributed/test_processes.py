@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from task.v1 import task_service_pb2_grpc
 from task.v1.task_service_pb2 import GetTaskRequest
 
-from tests.distributed.several import PROCESSES, children_of, is_gone, start_several, state_of
+from tests.distributed.several import PROCESSES, children_of, is_gone, start_several, works_on
+from tests.ports import free_port
 from tests.side_port import fetch
 from tests.stack import Calls, ServiceProcess, running_stack
 from tests.tools import program
@@ -202,14 +203,10 @@ async def test_a_stop_waits_for_the_calls_of_all_processes() -> None:
 @pytest.mark.long
 async def test_a_killed_supervisor_leaves_no_process_behind() -> None:
     with running_stack() as stack:
-        api = start_several(stack)
+        api = start_several(stack, GRPC_PORT=str(free_port()), HTTP_PORT=str(free_port()))
         children = children_of(api.pid)
         assert len(children) == PROCESSES
         api.kill()
-
-        def gone() -> bool:
-            return all(state_of(child)[0] in ("", "Z") for child in children)
-
-        await until(gone, within_s=10, what="the children's end")
+        await until(lambda: not any(map(works_on, children)), within_s=10, what="the children's end")
         successor = start_several(stack, GRPC_PORT=str(api.grpc_port), HTTP_PORT=str(api.http_port))
         assert (successor.grpc_port, successor.http_port) == (api.grpc_port, api.http_port)

@@ -72,10 +72,11 @@ class _Client(Redis):
     lose a wake-up, or a connection for good, when a caller is cancelled.
     """
 
+    connection_pool: _Pool
+
     def __init__(self, *, connection_pool: _Pool) -> None:
         super().__init__(connection_pool=connection_pool)
         self.auto_close_connection_pool = True  # with the client
-        self._pool = connection_pool
         self._turns = asyncio.Semaphore(min(CONNECTIONS, connection_pool.max_connections))
         self._turn_timeout_s: float | None = connection_pool.connection_kwargs["socket_timeout"]
 
@@ -88,7 +89,9 @@ class _Client(Redis):
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except Exception as error:
-            if self._pool.closed:  # then it may be anything, from uvloop's RuntimeError to an AttributeError
+            if (
+                self.connection_pool.closed
+            ):  # then it may be anything, from uvloop's RuntimeError to an AttributeError
                 raise RedisConnectionError(CLOSED) from error
             raise
         finally:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from server.domain.task import LIVE_STATES, Task
 from server.store.documents import Change, decode_task, make_change
 from server.store.fields import Document
@@ -36,15 +38,12 @@ class Rewritten(NamedTuple):
         return self.text, document["state"], document["attempt"], document["_id"], self.before
 
 
-class _Reading:
+class _Reading(Struct, eq=False):
     """A document, the text it was read from, and the task that it is once somebody asked for that."""
 
-    __slots__ = ("document", "task", "text")
-
-    def __init__(self, text: str, document: Document) -> None:
-        self.text = text
-        self.document = document
-        self.task: Task | None = None
+    text: str
+    document: Document
+    task: Task | None = None
 
 
 class Readings:

@@ -19,6 +19,7 @@ from tests.chaos.ledger import Audit, Promise, audit, open_attempt, wall_ms
 from tests.chaos.processes import Process
 from tests.chaos.stores import Store
 from tests.nursery import Nursery
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.stack import TERMINAL, Calls
 from tests.upstreams import ArkUpstream
@@ -72,7 +73,7 @@ class Deployment:
 
     async def _start(self, role: str, settings: dict[str, str]) -> Process:
         environment = {
-            "GRPC_PORT": "0",
+            "GRPC_PORT": str(free_port()),
             "HTTP_PORT": "0",
             "DATA_DIR": str(self.directory / "data"),
             "OUTPUT_URL": f"file://{self.directory}/data/outputs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from server.domain.task import (
     Task,
     TaskState,
 )
-from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure, merged
+from server.domain.writes import Value, Write, cancelled, closed, end, end_in_failure, without
 
 
 def open_call(task: Task, number: int, call: Call, now_ms: int) -> Write:
@@ -110,25 +110,25 @@ def without_attempt(write: Write, task: Task) -> Write:
     """The same write, which also removes an attempt that bought nothing: it was a wait, and no try."""
     if any(call not in _undelivered(task) for call in task.attempts[task.attempt].calls):
         return write
-    return merged(write, replace(write, set={}, unset=(f"attempts.{task.attempt}",)))
+    return without(write, (f"attempts.{task.attempt}",))
 
 
 def without_call(write: Write, task: Task) -> Write:
     """The same write, which also removes the attempt's open call: nothing was bought by it."""
-    calls = f"attempts.{task.attempt}.calls"
-    undelivered = _undelivered(task)
-    if len(undelivered) == len(task.attempts[task.attempt].calls):
-        removed = [calls] if undelivered else []
-    else:
-        removed = [f"{calls}.{number}" for number in undelivered]
-    return merged(write, replace(write, set={}, unset=tuple(removed)))
+    calls, gone = f"attempts.{task.attempt}.calls", _undelivered(task)
+    if gone and len(gone) == len(task.attempts[task.attempt].calls):
+        return without(write, (calls,))
+    return without(write, [f"{calls}.{number}" for number in gone])
 
 
 def as_ended(task: Task, outcome: AttemptOutcome) -> Task:
     """The task as it counts once its attempt has ended so: without the calls that `without_call` removes."""
     if outcome is AttemptOutcome.IN_DOUBT:
         return task
-    gone, calls = _undelivered(task), task.attempts[task.attempt].calls
+    gone = _undelivered(task)
+    if not gone:
+        return task
+    calls = task.attempts[task.attempt].calls
     return _with_calls(task, {number: call for number, call in calls.items() if number not in gone})
 
 
@@ -141,13 +141,13 @@ def _call(task: Task, number: int) -> Call:
     return task.attempts[task.attempt].calls[number]
 
 
-def _undelivered(task: Task) -> tuple[int, ...]:
+def _undelivered(task: Task) -> Sequence[int]:
     """The attempt's calls, by number, that are open and that the provider is not known to have taken."""
-    return tuple(
+    return [
         number
         for number, call in task.attempts[task.attempt].calls.items()
         if call.state is CallState.OPEN and not purchases.delivered(task, call)
-    )
+    ]
 
 
 def _close_own(

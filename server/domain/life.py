@@ -84,9 +84,11 @@ def mark(
     Returns the write, and the task as it is once the write has won, as far as its worker goes by it.
     """
     number = task.attempt + 1
-    given_up = {i: outcome_unknown(NO_ANSWER) for i in purchases.exhausted(task)}
-    given_up |= {i: expiry() for i in purchases.too_late(task, now_ms)}
-    first = purchases.plan(task, groups=groups, now_ms=now_ms)[0]
+    ahead, late = purchases.outlook(task), now_ms >= task.ttl_time_ms
+    given_up = {i: outcome_unknown(NO_ANSWER) for i in ahead.exhausted}
+    if late:
+        given_up |= {i: expiry() for i in ahead.for_sale}
+    first = ahead.steps(groups=groups, late=late)[0]
     calls = {} if first.receipt else {0: new_call(task, first.indexes, paid=paid, now_ms=now_ms)}
     attempt = Attempt(
         number=number, provider=provider, worker=worker, start_time_ms=now_ms, calls=calls, price=price

@@ -7,7 +7,7 @@ that takes, and never bought again. An answer that broke off leaves the images i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -53,22 +53,14 @@ def named(task: Task, call: Call) -> frozenset[int]:
 
 def delivered(task: Task, call: Call) -> bool:
     """Whether the provider surely took the call: it gave a receipt for it, or an image of it is kept."""
-    return bool(call.receipt) or not covered(task, call).isdisjoint(task.images)
+    if call.receipt or not task.images:
+        return bool(call.receipt)
+    return not covered(task, call).isdisjoint(task.images)
 
 
 def to_fetch(task: Task) -> tuple[Step, ...]:
     """The steps that fetch missing images which are bought already, the newest receipts first."""
-    bought = [call for call in _newest_first(task) if call.receipt]
-    if not bought:
-        return ()
-    steps: list[Step] = []
-    missing = set(task.missing_images)
-    for call in bought:
-        wanted = missing & named(task, call)
-        if wanted:
-            steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
-            missing -= wanted
-    return tuple(steps)
+    return _to_fetch(task, _newest_first(task))
 
 
 def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
@@ -82,28 +74,54 @@ def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
     return now_ms < max(task.ttl_time_ms, bought_ms + FETCH_FOR_MS)
 
 
-def exhausted(task: Task) -> tuple[int, ...]:
-    """The missing images that nothing is left to fetch for, and for which no further call is permitted."""
-    fetched = _indexes(to_fetch(task))
-    return tuple(i for i in task.missing_images if i not in fetched and _spent(task, i))
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What may still come of each missing image."""
+
+    fetches: tuple[Step, ...]
+    """It is bought already …"""
+    for_sale: tuple[int, ...]
+    """… or a call for it is permitted, if the ttl is not over …"""
+    exhausted: tuple[int, ...]
+    """… or nothing."""
+
+    def steps(self, *, groups: bool, late: bool) -> tuple[Step, ...]:
+        """What the next attempt does, in order; `late`: the ttl is over, and nothing more is bought.
+
+        `groups`: one call makes all images; else each has a call of its own.
+        """
+        if late or not self.for_sale:
+            return self.fetches
+        if groups:
+            return (*self.fetches, Step(indexes=self.for_sale))
+        return (*self.fetches, *[Step(indexes=(index,)) for index in self.for_sale])
 
 
-def too_late(task: Task, now_ms: int) -> tuple[int, ...]:
-    """The missing images that might be bought, were the task's ttl not over."""
-    return () if now_ms < task.ttl_time_ms else _for_sale(task, to_fetch(task))
+def outlook(task: Task) -> Outlook:
+    """What may still come of each missing image, by what has been called so far."""
+    calls = _newest_first(task)
+    fetches = _to_fetch(task, calls)
+    missing = task.missing_images
+    if fetches:
+        bought = {index for step in fetches for index in step.indexes}
+        missing = tuple(index for index in missing if index not in bought)
+    paid = [call.indexes for call in calls if call.paid]
+    if len(paid) < task.max_paid_attempts:  # as a rule: no image can have used its calls up
+        return Outlook(fetches=fetches, for_sale=missing, exhausted=())
+    exhausted = tuple(
+        index
+        for index in missing
+        if sum(not indexes or index in indexes for indexes in paid) >= task.max_paid_attempts
+    )
+    for_sale = tuple(index for index in missing if index not in exhausted)
+    return Outlook(fetches=fetches, for_sale=for_sale, exhausted=exhausted)
 
 
 def plan(task: Task, *, groups: bool, now_ms: int = 0) -> tuple[Step, ...]:
     """What the next attempt does, in order: fetch first, then buy what may be bought.
 
-    `groups`: one call makes all images; else each has a call of its own. `now_ms` 0: without regard to the
-    ttl, after which nothing more is bought.
+    `groups` as of `Outlook.steps`. `now_ms` 0: without regard to the ttl, after which nothing more is bought.
     """
-    fetching = to_fetch(task)
-    to_buy = _for_sale(task, fetching) if now_ms < task.ttl_time_ms else ()
-    if groups:
-        return (*fetching, Step(indexes=to_buy)) if to_buy else fetching
-    return (*fetching, *(Step(indexes=(index,)) for index in to_buy))
+    return outlook(task).steps(groups=groups, late=now_ms >= task.ttl_time_ms)
 
 
 def open_paid_call(task: Task) -> bool:
@@ -114,22 +132,20 @@ def open_paid_call(task: Task) -> bool:
     )
 
 
-def _for_sale(task: Task, fetching: Iterable[Step]) -> tuple[int, ...]:
-    """The missing images that are not bought already, and for which a further call is permitted."""
-    fetched = _indexes(fetching)
-    return tuple(i for i in task.missing_images if i not in fetched and not _spent(task, i))
+def _newest_first(task: Task) -> list[Call]:
+    """All calls; a task's maps are in ascending order of number."""
+    return [call for attempt in reversed(task.attempts.values()) for call in reversed(attempt.calls.values())]
 
 
-def _indexes(steps: Iterable[Step]) -> frozenset[int]:
-    return frozenset(index for step in steps for index in step.indexes)
-
-
-def _spent(task: Task, index: int) -> bool:
-    calls = sum(call.paid and index in covered(task, call) for call in _newest_first(task))
-    return calls >= task.max_paid_attempts
-
-
-def _newest_first(task: Task) -> Iterator[Call]:
-    for _, attempt in sorted(task.attempts.items(), reverse=True):
-        for _, call in sorted(attempt.calls.items(), reverse=True):
-            yield call
+def _to_fetch(task: Task, calls: Iterable[Call]) -> tuple[Step, ...]:
+    bought = [call for call in calls if call.receipt]
+    if not bought:
+        return ()
+    steps: list[Step] = []
+    missing = set(task.missing_images)
+    for call in bought:
+        wanted = missing & named(task, call)
+        if wanted:
+            steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
+            missing -= wanted
+    return tuple(steps)

@@ -52,19 +52,33 @@ class Write(Struct, frozen=True, kw_only=True):
 
 def with_images(write: Write, images: Sequence[StoredImage]) -> Write:
     """The same write, which also keeps these images: whatever ends an attempt loses none that is stored."""
+    if not images:
+        return write
     return replace(write, set={**{f"images.{image.index}": image for image in images}, **write.set})
+
+
+def without(write: Write, removed: Sequence[str]) -> Write:
+    """The same write, which then also removes what stands at these paths."""
+    if not removed:
+        return write
+    kept = {path: value for path, value in write.set.items() if not within(path, removed)}
+    unset = [path for path in write.unset if not within(path, removed)]
+    return replace(write, set=kept, unset=(*unset, *removed))
 
 
 def merged(first: Write, then: Write) -> Write:
     """One write that does what both do, one after the other, under the conditions of `then`."""
-    kept = {path: value for path, value in first.set.items() if not within(path, then.unset)}
-    unset = tuple(path for path in first.unset if path not in then.set and not within(path, then.unset))
-    return replace(then, set={**kept, **then.set}, unset=(*unset, *then.unset))
+    kept = without(first, then.unset)
+    unset = [path for path in kept.unset if path not in then.set]
+    return replace(then, set={**kept.set, **then.set}, unset=tuple(unset))
 
 
 def within(path: str, removed: Sequence[str]) -> bool:
     """Whether what stands at the path goes with these, as it or something around it is one of them."""
-    return any(path == gone or path.startswith(f"{gone}.") for gone in removed)
+    for gone in removed:
+        if path.startswith(gone) and (len(path) == len(gone) or path[len(gone)] == "."):
+            return True
+    return False
 
 
 def expiry() -> TaskError:

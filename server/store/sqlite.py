@@ -12,7 +12,15 @@ from server.domain.task import LiveTask, Task
 from server.domain.writes import Write
 from server.ports import RequestIdRow, WorkerRow
 from server.store.batching import TIMEOUT_S, Batcher
-from server.store.documents import LIVE_FIELDS, decode_live, decode_task, encode_task, encode_write, new_token
+from server.store.documents import (
+    LIVE_FIELDS,
+    Change,
+    decode_live,
+    decode_task,
+    encode_task,
+    encode_write,
+    new_token,
+)
 from server.store.sqlite_access import FileAccess
 from server.store.sqlite_file import APPLICATION_ID, Synchronous, prepare
 from server.store.sqlite_readings import Readings, Rewritten
@@ -29,6 +37,7 @@ from server.store.sqlite_statements import (
     SELECT_REQUEST_ID,
     SELECT_REVISIONS,
     SELECT_TASK,
+    SELECT_TASKS,
     SELECT_WORKERS,
     SWAP_TASK,
     Row,
@@ -47,6 +56,9 @@ Step = Callable[[sqlite3.Connection], object]
 GATHER_S = 0.01
 """Under load accepted tasks are written together so often: a commit costs as much for one as for ten."""
 
+MOST_AT_ONCE = 256
+"""So many tasks are read on the event loop, where they are made of their texts anyway; more in a thread."""
+
 
 class SqliteTaskStore:
     """`server.ports.TaskStore` in a WAL-mode SQLite file.
@@ -64,7 +76,8 @@ class SqliteTaskStore:
             self._flush_claims, name="claims of request ids", timeout_s=timeout_s, gather_s=GATHER_S
         )
         self._readings = Readings()
-        self._steps = Batcher(self._flush_steps, name="writes", timeout_s=timeout_s)
+        self._writes = Batcher(self._flush_writes, name="writes", timeout_s=timeout_s)
+        self._steps = Batcher(self._flush_steps, name="steps", timeout_s=timeout_s)
 
     @classmethod
     async def open(
@@ -85,12 +98,15 @@ class SqliteTaskStore:
 
     async def get(self, task_id: str) -> Task | None:
         """See TaskStore."""
-        row = await self._file.row(SELECT_TASK, task_id)
-        return self._readings.read(task_id, row[0]) if row else None
+        rows = await self._file.read_at_once(SELECT_TASK, (task_id,))
+        return self._readings.read(*rows[0]) if rows else None
 
     async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
         """See TaskStore."""
-        return await self._file.read(lambda db: read_tasks(db, task_ids))
+        if len(task_ids) > MOST_AT_ONCE:
+            return await self._file.read(lambda db: read_tasks(db, task_ids))
+        rows = await self._file.read_at_once(SELECT_TASKS, (to_json(list(task_ids)),))
+        return {task_id: self._readings.read(task_id, text) for task_id, text in rows}
 
     async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
         """See TaskStore."""
@@ -102,19 +118,7 @@ class SqliteTaskStore:
         if write.state.terminal:
             return False
         change = encode_write(write, token=new_token())
-        task = self._readings.rewrite(change)
-
-        def step(db: sqlite3.Connection) -> Rewritten | bool:
-            if task is not None and db.execute(SWAP_TASK, task.row).rowcount == 1:
-                return task
-            # Not read lately, or written by somebody since: the store says whether the condition holds.
-            sql, parameters = update(change)
-            return db.execute(sql, parameters).rowcount == 1
-
-        won = await self._step(step)
-        if isinstance(won, Rewritten):
-            self._readings.written(won)
-        return bool(won)
+        return await self._writes.submit((change, self._readings.rewrite(change)))
 
     async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
         """See TaskStore."""
@@ -148,8 +152,8 @@ class SqliteTaskStore:
 
     async def find_request_id(self, key: str) -> RequestIdRow | None:
         """See TaskStore."""
-        row = await self._file.row(SELECT_REQUEST_ID, key)
-        return RequestIdRow(task_id=row[0], fingerprint=row[1]) if row else None
+        rows = await self._file.read_at_once(SELECT_REQUEST_ID, (key,))
+        return RequestIdRow(task_id=rows[0][0], fingerprint=rows[0][1]) if rows else None
 
     # --- workers ---
 
@@ -189,6 +193,7 @@ class SqliteTaskStore:
         """See TaskStore."""
         await self._inserts.aclose()
         await self._claims.aclose()
+        await self._writes.aclose()
         await self._steps.aclose()
         await self._file.aclose()
 
@@ -208,6 +213,15 @@ class SqliteTaskStore:
     ) -> Sequence[RequestIdRow]:
         return await self._file.transact(lambda db: claim_request_ids(db, claims), timeout_s)
 
+    async def _flush_writes(
+        self, writes: Sequence[tuple[Change, Rewritten | None]], timeout_s: float
+    ) -> Sequence[bool]:
+        made = await self._file.transact(lambda db: [_write(db, *write) for write in writes], timeout_s)
+        for task in made:
+            if isinstance(task, Rewritten):
+                self._readings.written(task)
+        return [bool(won) for won in made]
+
     async def _read_live(self, sql: str, parameters: tuple[object, ...]) -> list[LiveTask]:
         return [
             decode_live({"_id": task_id, **dict(zip(LIVE_FIELDS, rest, strict=True))})
@@ -216,3 +230,12 @@ class SqliteTaskStore:
 
     async def _read_json(self, sql: str, parameters: tuple[object, ...]) -> Any:
         return from_json(await self._file.read(lambda db: db.execute(sql, parameters).fetchone()[0]))
+
+
+def _write(db: sqlite3.Connection, change: Change, task: Rewritten | None) -> Rewritten | bool:
+    """Make the change. `task` has it made already, if it was read lately; it is the answer if it was used."""
+    if task is not None and db.execute(SWAP_TASK, task.row).rowcount == 1:
+        return task
+    # Not read lately, or written by somebody since: the store says whether the condition holds.
+    sql, parameters = update(change)
+    return db.execute(sql, parameters).rowcount == 1

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from server.domain.errors import StoreUnavailable
 from server.store.batching import unavailable
@@ -29,11 +29,11 @@ MARGIN_S = 0.05
 class FileAccess:
     """Reads and write transactions of one process. Raises StoreUnavailable.
 
-    A single row is read on the event loop itself: in WAL mode that waits for no writer and takes about
-    20 µs, while the way through a thread and back costs several hundred, more than the rest of a GetTask.
+    Few rows are read on the event loop itself: in WAL mode that waits for no writer and takes about 20 µs,
+    while the way through a thread and back costs several hundred, more than the rest of a GetTask.
     With NORMAL so is a transaction while nobody else writes: its commit goes to the system's memory and waits
-    for no disk. What may wait has threads: one reads whatever is more than one row, the other writes when
-    somebody has the lock, flushes what FULL asks for, and folds the log into the file.
+    for no disk. What may wait has threads: one reads what may be much, the other writes when somebody has
+    the lock, flushes what FULL asks for, and folds the log into the file.
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous, timeout_s: float) -> None:
@@ -47,12 +47,11 @@ class FileAccess:
         self._folding: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def row(self, sql: str, key: str) -> tuple[str, ...] | None:
-        """The one row that the statement finds for the key, or None."""
+    async def read_at_once(self, sql: str, parameters: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        """The few rows that the statement finds."""
 
-        def find(db: sqlite3.Connection) -> tuple[str, ...] | None:
-            row: tuple[str, ...] | None = db.execute(sql, (key,)).fetchone()
-            return row
+        def find(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return db.execute(sql, parameters).fetchall()
 
         if not self._closed:
             try:
@@ -62,7 +61,7 @@ class FileAccess:
         return await self.read(find)
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Read more than a row."""
+        """Read what may be much."""
         return await self._reader.run(work, timeout_s=self._timeout_s)
 
     async def transact(self, body: Callable[[sqlite3.Connection], Result], timeout_s: float) -> Result:

@@ -29,8 +29,9 @@ _UPDATE_TASK = """
 UPDATE tasks SET doc = {document}, state = ?, attempt = ? WHERE id = ? AND state = ? AND attempt = ?{also}"""
 SWAP_TASK = "UPDATE tasks SET doc = ?, state = ?, attempt = ? WHERE id = ? AND doc = ?"
 _SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
-SELECT_TASK = "SELECT doc FROM tasks WHERE id = ?"
-_SELECT_TASKS = """
+SELECT_TASK = "SELECT id, doc FROM tasks WHERE id = ?"
+SELECT_TASKS = "SELECT id, doc FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_SELECT_DOCUMENTS = """
 SELECT '[' || group_concat(doc) || ']' FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 SELECT_REVISIONS = """
 SELECT json_group_object(id, json_extract(doc, '$.revision'))
@@ -101,7 +102,7 @@ def claim_request_ids(
 
 def read_tasks(db: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, Task]:
     """Those of the tasks that exist, by id."""
-    (text,) = db.execute(_SELECT_TASKS, (to_json(list(task_ids)),)).fetchone()
+    (text,) = db.execute(_SELECT_DOCUMENTS, (to_json(list(task_ids)),)).fetchone()
     return {document["_id"]: decode_task(document) for document in from_json(text or "[]")}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from msgspec import Struct
@@ -83,20 +83,32 @@ class Execution:
         )
         self._log = structlog.get_logger(__name__)
 
-    async def run(self, claimed: Claimed, holder: Holder) -> None:
+    async def look_up(self, claims: Sequence[Claimed]) -> Mapping[str, Task]:
+        """What the store says of tasks that were claimed together. Whose it does not tell, `run` asks for."""
+        if len(claims) < 2:
+            return {}
+        try:
+            return await self._store.get_many([claimed.task_id for claimed in claims])
+        except Exception:  # also a row that cannot be read: that is for its own task's run to trip over
+            return {}
+
+    async def run(self, claimed: Claimed, holder: Holder, task: Task | None = None) -> None:
         """Take the claimed task as far as it goes now; returns when it is over, or given back.
 
-        On cancellation (the grace of a stop is over) the attempt is recorded as it stands.
+        `task`: as it was looked up after the claim. On cancellation (the grace of a stop is over) the attempt
+        is recorded as it stands.
         """
         task_id = claimed.task_id
         while True:
-            task = await until_kept(lambda: self._store.get(task_id))
+            if task is None:
+                task = await until_kept(lambda: self._store.get(task_id))
             if task is None or task.state.terminal:
                 holder.over()
                 return
             holder.hold(replace(_entry(task), lane=claimed.lane))
             if await self._step(task, holder):
                 return
+            task = None
 
     async def _step(self, task: Task, holder: Holder) -> bool:
         """Decide on what the store says; False when the store has moved on meanwhile: read again."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from server.domain.errors import StoreUnavailable
 from server.domain.fairness import caller_cap, pool_limit
 from server.domain.routing import pool_code
+from server.domain.task import Task
 from server.metrics import Metrics
 from server.ports import Claimed, Claims, Entry, Lane, Pool, QueueUnavailable, WorkQueue
 from server.providers.contract import Provider
@@ -147,8 +148,9 @@ class WorkerPool:
             worker, pools = self._beat.id, self._open_pools()
             try:
                 claims = await self._claim(worker, free, pools)
+                found = await self._execution.look_up(claims.tasks)
                 for claimed in claims.tasks:
-                    self._start(claimed, worker)
+                    self._start(claimed, worker, found.get(claimed.task_id))
                 if not claims.tasks and not self._stopping.is_set():
                     due_s = IDLE_WAIT_S if claims.next_due_ms is None else claims.next_due_ms / 1000
                     if len(pools) < len(self._pools):
@@ -222,7 +224,7 @@ class WorkerPool:
         except TimeoutError:
             pass
 
-    def _start(self, claimed: Claimed, worker: str) -> None:
+    def _start(self, claimed: Claimed, worker: str, task: Task | None = None) -> None:
         task_id = claimed.task_id
         running = self._held.get(task_id)
         if running is not None:  # it runs here already: just ending, or under this worker's former id
@@ -249,7 +251,7 @@ class WorkerPool:
             may_call=may_call,
             cancel=cancel,
         )
-        run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder)
+        run: Coroutine[Any, Any, None] = self._execution.run(claimed, holder, task)
         work = asyncio.create_task(run, name=f"task-{task_id}")
         self._held[task_id] = _Held(
             worker=worker, pool=claimed.pool, work=work, cancel=cancel, claimed=claimed

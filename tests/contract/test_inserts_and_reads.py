@@ -62,6 +62,14 @@ async def test_what_is_not_there_is_not_found(store: TaskStore) -> None:
         assert not await store.revisions([task_id])
 
 
+async def test_hundreds_are_read_at_once(store: TaskStore) -> None:
+    some = [new_task() for _ in range(300)]
+    assert all(await asyncio.gather(*map(store.insert, some)))
+    for number in (1, 255, 257, 300):
+        asked = some[:number]
+        assert await store.get_many([task.id for task in asked]) == {task.id: task for task in asked}
+
+
 async def test_many_are_read_at_once(store: TaskStore) -> None:
     some = [await kept(store, new_task()) for _ in range(20)]
     await store.write(life.cancel_pending(some[0], NOW_MS))

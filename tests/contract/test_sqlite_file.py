@@ -305,7 +305,7 @@ async def test_closing_leaves_no_thread_and_no_file_open(tmp_path: Path) -> None
     path, before = tmp_path / "tasks.db", set(threading.enumerate())
     store = await connect.open_store(f"sqlite://{path}?synchronous=FULL")
     task = await kept(store, new_task())
-    await asyncio.gather(store.get_many([task.id]), store.get(task.id))
+    await asyncio.gather(store.revisions([task.id]), store.get(task.id))
     mine = [t for t in set(threading.enumerate()) - before if t.name.startswith("sqlite-")]
     assert len(mine) == 2
     assert any(name.startswith(str(path)) for name in open_files())

@@ -54,6 +54,26 @@ async def test_no_more_than_its_slots_at_once(bench: Bench) -> None:
         await until(lambda: slots(bench) == (0, 3), within_s=5, what="free slots")
 
 
+async def test_what_is_claimed_together_is_read_together(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    tasks = [await bench.accept() for _ in range(3)]
+    async with worker(bench, bench.execution(provider), provider):
+        await all_over(bench, *(task.id for task in tasks))
+    assert bench.store_faults.calls["get"] == 0
+
+
+async def test_a_store_that_is_away_when_tasks_are_claimed_holds_them_up(bench: Bench) -> None:
+    provider = ScriptedProvider(makes_all)
+    tasks = [await bench.accept() for _ in range(3)]
+    bench.store_faults.failing |= {"get", "get_many"}
+    async with worker(bench, bench.execution(provider), provider) as held:
+        await until(lambda: bench.store_faults.calls["get"] == 3, within_s=5)
+        assert bench.store_faults.calls["get_many"] == 1
+        assert await bench.place(tasks[0].id) == f"leased to {held.beat.id}"
+        bench.store_faults.wake()
+        await all_over(bench, *(task.id for task in tasks))
+
+
 async def test_no_more_than_the_provider_takes_at_once(bench: Bench) -> None:
     provider = ScriptedProvider(makes_all, capacity=2)
     tasks = [await bench.accept() for _ in range(8)]

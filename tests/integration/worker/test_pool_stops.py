@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
 
 from server.app import run_worker
-from server.domain.task import AttemptOutcome, TaskState
+from server.domain.task import AttemptOutcome, Task, TaskState
 from server.ports import Claimed
 from server.settings import load
 from server.store.sqlite import SqliteTaskStore
@@ -126,10 +127,10 @@ async def test_a_task_that_runs_into_a_bug_ends_no_other(
     bad, good = await bench.accept(), await bench.accept()
     run = execution.run
 
-    async def broken(claimed: Claimed, holder: Holder) -> None:
+    async def broken(claimed: Claimed, holder: Holder, task: Task | None) -> None:
         if claimed.task_id == bad.id:
             raise KeyError(claimed.task_id)
-        await run(claimed, holder)
+        await run(claimed, holder, task)
 
     monkeypatch.setattr(execution, "run", broken)
     async with worker(bench, execution, provider) as held:
@@ -143,6 +144,28 @@ async def test_a_task_that_runs_into_a_bug_ends_no_other(
         assert not held.running.done()
         assert await bench.place(bad.id) == f"leased to {held.beat.id}"
     assert bench.count("imagegen_task_crashes_total") == 1
+
+
+async def test_a_row_that_cannot_be_read_ends_no_other(bench: Bench, tmp_path: Path) -> None:
+    provider = ScriptedProvider(makes_all)
+    bad, *good = [await bench.accept() for _ in range(3)]
+
+    def change(statement: str, values: tuple[str, ...]) -> None:
+        with closing(sqlite3.connect(tmp_path / "tasks.db")) as db, db:
+            db.execute(statement, values)
+
+    change("UPDATE tasks SET doc = json_remove(doc, '$.model') WHERE id = ?", (bad.id,))
+    async with worker(bench, bench.execution(provider), provider, lease_s=1) as held:
+        await until(lambda: bench.count("imagegen_task_crashes_total"), within_s=5)
+
+        async def good_are_done() -> bool:
+            return all([(await bench.task(task.id)).state is TaskState.COMPLETED for task in good])
+
+        await until_async(good_are_done, within_s=5)
+        assert bench.store_faults.calls["get_many"] == 1, "they were claimed, and looked up, together"
+        assert await bench.place(bad.id) == f"leased to {held.beat.id}"
+        change("UPDATE tasks SET doc = json_set(doc, '$.model', ?) WHERE id = ?", (bad.model, bad.id))
+        await all_over(bench, bad.id)
 
 
 async def test_a_task_whose_run_ends_in_a_bug_after_its_mark_is_not_stuck(

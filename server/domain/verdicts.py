@@ -90,6 +90,9 @@ def after_failure(
         lost = {f"failures.{index}": final for index in task.missing_images if index not in bought}
         return replace(write, set={**write.set, **lost}), wait
 
+    doubtful = outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought
+    if not (error.retryable or failure.no_capacity or doubtful):
+        return over(error)
     if life.expired(task, now_ms):
         return over(writes.expiry() if error.retryable else error)
     if not purchases.plan(attempt_writes.as_ended(task, outcome), groups=True):
@@ -98,7 +101,7 @@ def after_failure(
         waits = task.counts.waits + 1
         write, wait = again(replace(task.counts, waits=waits), waits)
         return attempt_writes.without_attempt(write, task), wait
-    if outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought:
+    if doubtful:
         return again(task.counts, 1)
     if failure.bought and error.retryable:
         return fetch_again() if purchases.may_fetch_again(task, now_ms, unlikely=unlikely) else over(error)

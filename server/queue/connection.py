@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,6 +34,8 @@ CLOSED = "the client was closed"
 _DRIVER = DriverInfo()
 """What connections say of themselves: else redis-py looks its own version up on disk for each of them."""
 
+_packed: Callable[..., Any] = HiredisRespSerializer().pack
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,12 @@ class _Pool(ConnectionPool):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.closed = False
+
+    def make_connection(self) -> AbstractConnection:
+        connection: AbstractConnection = super().make_connection()  # type: ignore[no-untyped-call]
+        # In C, as redis-py's blocking connections do: its asyncio ones pack in Python, a third of a claim.
+        connection.pack_command = _packed  # type: ignore[method-assign]
+        return connection
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         if not self.closed:

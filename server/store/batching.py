@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from server.domain.errors import StoreUnavailable
 from server.pacing import Pace
@@ -25,7 +27,7 @@ MIN_SHARE = 0.2
 """What a batch gets at least of the time limit, however long its items had to wait for the one before."""
 
 
-class _Waiting(NamedTuple, Generic[Item, Result]):
+class _Waiting(Struct, Generic[Item, Result]):
     item: Item
     answer: asyncio.Future[Result]
     deadline: float

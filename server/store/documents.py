@@ -11,7 +11,7 @@ Reading ignores fields it does not know, so that an older process can read what 
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +51,7 @@ _PRIORITIES = {member.value: member for member in Priority}
 
 def new_token() -> str:
     """A token that no other write has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -75,6 +75,9 @@ def make_change(document: Document, change: Change) -> bool:
     if change.revision not in (None, document["revision"]):
         return False
     for path, value in change.set.items():
+        if "." not in path:  # most
+            document[path] = value
+            continue
         *parents, name = path.split(".")
         place = document
         for parent in parents:

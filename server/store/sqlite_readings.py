@@ -7,8 +7,6 @@ is still the one that was read. And an api whose callers poll makes a task of it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
 from server.domain.task import LIVE_STATES, Task
@@ -22,7 +20,7 @@ MOST = 256
 _LIVE = frozenset(state.value for state in LIVE_STATES)
 
 
-class Rewritten(NamedTuple):
+class Rewritten(Struct, eq=False):
     """A task's document with a change made in it."""
 
     document: Document

@@ -59,8 +59,6 @@ class Tools(Struct, frozen=True, kw_only=True):
     outputs: OutputStore
     announce: Callable[[str], Awaitable[None]]
     """Tells who waits for a task that it has a new image."""
-    route: Callable[[str, str], Route]
-    """How a provider makes a model's images."""
     new_key: Callable[[str, int, int, str], str]
     result_key: Callable[[str, int, int], str]
     budget: Budget
@@ -77,15 +75,17 @@ class Attempt:
         task: Task,
         steps: Sequence[Step],
         provider: Provider,
+        route: Route,
         references: tuple[bytes, ...],
         may_call: Callable[[], bool],
     ) -> None:
+        """`route`: how the provider makes the model's images."""
         self._tools = tools
         self._record = Record(tools.store, task)
         self._steps = steps
         self._provider = provider
-        self._route = tools.route(task.model, provider.name)
-        self._groups = provider.groups and self._route.parameters.groups
+        self._route = route
+        self._groups = provider.groups and route.parameters.groups
         self._references = references
         self._may_call = may_call
         self._bought = False
@@ -97,7 +97,7 @@ class Attempt:
         self._keeping = asyncio.Lock()
         self._pauses = 0
         self._left_s = 0.0
-        self._bound = asyncio.timeout(None)
+        self._bound = asyncio.Timeout(None)
         """The present step's: each has a whole IMAGE_TIMEOUT."""
 
     async def run(self) -> End:

@@ -67,6 +67,7 @@ class Execution:
         self._queue = queue
         self._outputs = outputs
         self._providers = providers
+        self._route = route
         self._lease_ms = budget.lease_ms
         self._metrics = metrics
         self._now_ms = now_ms
@@ -74,7 +75,6 @@ class Execution:
             store=store,
             outputs=outputs,
             announce=self._announce,
-            route=route,
             new_key=new_key,
             result_key=result_key,
             budget=budget,
@@ -105,7 +105,7 @@ class Execution:
             if task is None or task.state.terminal:
                 holder.over()
                 return
-            holder.hold(replace(_entry(task), lane=claimed.lane))
+            holder.hold(_entry(task, lane=claimed.lane))
             if await self._step(task, holder):
                 return
             task = None
@@ -137,7 +137,7 @@ class Execution:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
             await self._give_back(task, worker, delay_ms=self._lease_ms)
             return True
-        route = self._tools.route(task.model, provider.name)
+        route = self._route(task.model, provider.name)
         groups = provider.groups and route.parameters.groups
         steps = purchases.plan(task, groups=groups, now_ms=now)
         references = await self._references(task) if any(not step.receipt for step in steps) else ()
@@ -165,7 +165,7 @@ class Execution:
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
         if holder.may_call():
-            attempt = Attempt(self._tools, marked, steps, provider, references, holder.may_call)
+            attempt = Attempt(self._tools, marked, steps, provider, route, references, holder.may_call)
             await self._make(attempt, holder)
         else:
             if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
@@ -281,7 +281,7 @@ class Execution:
     # --- the queue: a step that Redis does not take is repaired by the sweep ----------------------------
 
     async def _give_back(self, task: Task, worker: str, *, delay_ms: int) -> None:
-        entry = replace(_entry(task), delay_ms=delay_ms)
+        entry = _entry(task, delay_ms=delay_ms)
         await self._tell(self._queue.release(worker=worker, entries=(entry,)))
 
     async def _hand_over(self, task: Task, worker: str) -> None:
@@ -310,5 +310,12 @@ def _is_mine(seen: Task | None, marked: Task) -> bool:
     )
 
 
-def _entry(task: Task) -> Entry:
-    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)
+def _entry(task: Task, *, lane: str = "", delay_ms: int = 0) -> Entry:
+    return Entry(
+        task_id=task.id,
+        pool=task.pool,
+        priority=task.priority,
+        caller=task.queue_caller,
+        lane=lane,
+        delay_ms=delay_ms,
+    )

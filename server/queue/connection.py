@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -34,8 +34,6 @@ CLOSED = "the client was closed"
 _DRIVER = DriverInfo()
 """What connections say of themselves: else redis-py looks its own version up on disk for each of them."""
 
-_packed: Callable[..., Any] = HiredisRespSerializer().pack
-
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +50,7 @@ class _Pool(ConnectionPool):
 
     def make_connection(self) -> AbstractConnection:
         connection: AbstractConnection = super().make_connection()  # type: ignore[no-untyped-call]
-        # In C, as redis-py's blocking connections do: its asyncio ones pack in Python, a third of a claim.
+        # In C, as redis-py's blocking ones do: its asyncio ones do it in Python, which is a third of a claim.
         connection.pack_command = _packed  # type: ignore[method-assign]
         return connection
 
@@ -109,6 +107,11 @@ class _Client(Redis):
 
 class UnsuitableRedis(Exception):
     """This Redis can be reached but must not be used: its text says why, and what to set."""
+
+
+def _packed(*arguments: Any) -> list[bytes]:
+    """The command as it is sent; its name, the first argument, may be of several words."""
+    return [hiredis.pack_command((*arguments[0].split(), *arguments[1:]))]
 
 
 def open_client(url: str, *, timeout_s: float | None) -> Redis:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from server.domain import life, purchases, verdicts, writes
 from server.domain.catalogue import Route
 from server.domain.errors import StoreUnavailable, TaskError
-from server.domain.task import Task, TaskState
+from server.domain.task import StoredImage, Task, TaskState
 from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
@@ -160,7 +160,7 @@ class Execution:
             groups=groups,
             price=route.price,
         )
-        if not await self._marked(writes.with_images(write, found), task, marked, worker):
+        if not await self._marked(writes.with_images(write, found), found, task, marked, worker):
             return False
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
@@ -173,7 +173,9 @@ class Execution:
             await self._give_back(marked, worker, delay_ms=0)
         return True
 
-    async def _marked(self, write: Write, task: Task, marked: Task, worker: str) -> bool:
+    async def _marked(
+        self, write: Write, found: Sequence[StoredImage], task: Task, marked: Task, worker: str
+    ) -> bool:
         """Whether the mark is in the store, also when only the store's word on it was lost."""
         try:
             won = await until_kept(lambda: self._store.write(write))
@@ -187,7 +189,7 @@ class Execution:
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
-        count_cost(self._metrics, task, images_in(write))
+        count_cost(self._metrics, task, found)
         return True
 
     async def _make(self, attempt: Attempt, holder: Holder) -> None:

@@ -140,6 +140,18 @@ class Entry(Struct, frozen=True, kw_only=True):
     lane: str = ""
     """The lane whose room it holds, as claimed: `renew` makes a lost lease again with it. '' = not known."""
 
+    @classmethod
+    def of(cls, task: Task, *, lane: str = "", delay_ms: int = 0) -> Entry:
+        """The task's entry."""
+        return cls(
+            task_id=task.id,
+            pool=task.pool,
+            priority=task.priority,
+            caller=task.queue_caller,
+            lane=lane,
+            delay_ms=delay_ms,
+        )
+
 
 class Lane(Struct, frozen=True, kw_only=True):
     """What is capped: one provider account. `limit` calls at once, over all workers."""

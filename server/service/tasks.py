@@ -160,9 +160,7 @@ class TaskService:
         else:  # another submit of the same request_id was first
             task = await self.get(task.id)
         if not task.state.terminal:
-            self._line.put(
-                Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)
-            )
+            self._line.put(Entry.of(task))
         return task
 
     async def _admitted(self, draft: Draft) -> Admitted:

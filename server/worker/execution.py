@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from msgspec import Struct
@@ -21,7 +21,7 @@ from server.domain.errors import StoreUnavailable, TaskError
 from server.domain.task import StoredImage, Task, TaskState
 from server.domain.writes import Write
 from server.metrics import Metrics
-from server.ports import Claimed, Entry, OutputStore, QueueUnavailable, TaskStore, WorkQueue
+from server.ports import Claimed, Entry, OutputStore, TaskStore, WorkQueue
 from server.providers.contract import Provider
 from server.worker.accounts import count_calls, count_cost, images_in
 from server.worker.attempt import Attempt, Budget, End, Tools
@@ -30,6 +30,7 @@ from server.worker.failures import reference_gone
 from server.worker.holding import until_kept
 from server.worker.record import Fenced
 from server.worker.results import find_results
+from server.worker.returns import Returns
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ class Execution:
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
-        self._queue = queue
+        self._returns = Returns(queue, lease_ms=budget.lease_ms)
         self._outputs = outputs
         self._providers = providers
         self._route = route
@@ -74,7 +75,7 @@ class Execution:
         self._tools = Tools(
             store=store,
             outputs=outputs,
-            announce=self._announce,
+            announce=self._returns.announce,
             new_key=new_key,
             result_key=result_key,
             budget=budget,
@@ -105,7 +106,7 @@ class Execution:
             if task is None or task.state.terminal:
                 holder.over()
                 return
-            holder.hold(_entry(task, lane=claimed.lane))
+            holder.hold(Entry.of(task, lane=claimed.lane))
             if await self._step(task, holder):
                 return
             task = None
@@ -119,10 +120,10 @@ class Execution:
             if life.expired(task, now):
                 return await self._end(task, life.expire(task, now), holder)
             if task.not_before_ms > now:
-                await self._give_back(task, worker, delay_ms=task.not_before_ms - now)
+                await self._returns.give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
         elif task.owner != worker and not await self._lost(task.owner):
-            await self._hand_over(task, worker)
+            await self._returns.hand_over(task, worker)
             return True
         found = await find_results(self._outputs, task, self._tools.result_key)
         if found:
@@ -135,7 +136,7 @@ class Execution:
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
-            await self._give_back(task, worker, delay_ms=self._lease_ms)
+            await self._returns.give_back(task, worker, delay_ms=self._lease_ms)
             return True
         route = self._route(task.model, provider.name)
         groups = provider.groups and route.parameters.groups
@@ -149,7 +150,7 @@ class Execution:
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
             return await self._end(task, writes.with_images(end, found), holder)
         if not holder.may_call():
-            await self._give_back(task, worker, delay_ms=0)
+            await self._returns.give_back(task, worker, delay_ms=0)
             return True
         write, marked = life.mark(
             task,
@@ -170,7 +171,7 @@ class Execution:
         else:
             if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
                 self._stale(marked, worker)
-            await self._give_back(marked, worker, delay_ms=0)
+            await self._returns.give_back(marked, worker, delay_ms=0)
         return True
 
     async def _marked(
@@ -185,7 +186,7 @@ class Execution:
             with contextlib.suppress(StoreUnavailable):
                 if _is_mine(await self._store.get(marked.id), marked):
                     await self._store.write(verdicts.after_drain(marked, self._now_ms()))
-            await self._give_back(task, worker, delay_ms=0)
+            await self._returns.give_back(task, worker, delay_ms=0)
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
@@ -209,7 +210,7 @@ class Execution:
             raise
         if end is None or not won:
             self._stale(attempt.task, holder.worker)
-            await self._give_back(attempt.task, holder.worker, delay_ms=0)
+            await self._returns.give_back(attempt.task, holder.worker, delay_ms=0)
         else:
             await self._let_go(attempt.task, end, holder)
 
@@ -230,7 +231,7 @@ class Execution:
         if won:
             await self._let_go(task, end, holder)
         else:  # refused, or written before the stop came: whoever claims it next reads which
-            await self._give_back(task, holder.worker, delay_ms=0)
+            await self._returns.give_back(task, holder.worker, delay_ms=0)
 
     async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
         """The reference images' bytes, read before anything is marked; the error when one is gone."""
@@ -259,7 +260,7 @@ class Execution:
         if end.delay_ms is None:
             self._over(task, end.write, holder)
         else:
-            await self._give_back(task, holder.worker, delay_ms=end.delay_ms)
+            await self._returns.give_back(task, holder.worker, delay_ms=end.delay_ms)
 
     def _over(self, task: Task, write: Write, holder: Holder) -> None:
         self._metrics.tasks_finished.labels(str(write.set["state"])).inc()
@@ -280,28 +281,6 @@ class Execution:
             worker=worker,
         )
 
-    # --- the queue: a step that Redis does not take is repaired by the sweep ----------------------------
-
-    async def _give_back(self, task: Task, worker: str, *, delay_ms: int) -> None:
-        entry = _entry(task, delay_ms=delay_ms)
-        await self._tell(self._queue.release(worker=worker, entries=(entry,)))
-
-    async def _hand_over(self, task: Task, worker: str) -> None:
-        await self._tell(
-            self._queue.hand_over(
-                entry=_entry(task), worker=worker, owner=task.owner, lease_ms=self._lease_ms // 3
-            )
-        )
-
-    async def _announce(self, task_id: str) -> None:
-        await self._tell(self._queue.announce((task_id,)))
-
-    async def _tell(self, step: Awaitable[None]) -> None:
-        try:
-            await step
-        except QueueUnavailable as error:
-            self._log.warning("Redis is away; the sweep will put the queue right", error=str(error))
-
 
 def _is_mine(seen: Task | None, marked: Task) -> bool:
     """Whether the task is in the attempt that this worker has marked, and not in another's of that number."""
@@ -309,15 +288,4 @@ def _is_mine(seen: Task | None, marked: Task) -> bool:
         marked.state,
         marked.attempt,
         marked.owner,
-    )
-
-
-def _entry(task: Task, *, lane: str = "", delay_ms: int = 0) -> Entry:
-    return Entry(
-        task_id=task.id,
-        pool=task.pool,
-        priority=task.priority,
-        caller=task.queue_caller,
-        lane=lane,
-        delay_ms=delay_ms,
     )

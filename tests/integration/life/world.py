@@ -127,7 +127,7 @@ class Deployment:
         assert await self.store.insert(task)
         self.accepted[task.id] = task
         if enqueue:
-            await self.queue.enqueue([entry_of(task)])
+            await self.queue.enqueue([Entry.of(task)])
         return task.id
 
     async def cancel(self, task_id: str) -> None:
@@ -254,8 +254,3 @@ class Deployment:
             if quiet > 2 + len(self.accepted):
                 return
         raise AssertionError("the sweep does not come to rest")
-
-
-def entry_of(task: Task) -> Entry:
-    """The task's place in line."""
-    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)

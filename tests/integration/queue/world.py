@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from server.domain.task import Task, TaskState
+from server.domain.task import TaskState
 from server.ports import Claimed, Entry, Lane, Pool
 from server.queue.sweep import Sweep
 from server.queue.task_queue import RedisTaskQueue
@@ -72,7 +72,7 @@ class World:
         """Accept a task; without `enqueue` the process died between store and queue."""
         task = self.store.add(task_id, **fields)
         if enqueue:
-            await self.queue.enqueue([entry_of(task)])
+            await self.queue.enqueue([Entry.of(task)])
 
     async def claim(self, worker: str, *, free: int) -> None:
         """Claim, ask the store about each, and begin what may begin."""
@@ -96,7 +96,7 @@ class World:
                 continue
             elif task.state is TaskState.PROCESSING and not self.store.rows[task.owner].lost:
                 await self.queue.hand_over(
-                    entry=entry_of(task), worker=worker, owner=task.owner, lease_ms=LEASE_MS
+                    entry=Entry.of(task), worker=worker, owner=task.owner, lease_ms=LEASE_MS
                 )
             else:
                 number = task.attempt + 1
@@ -128,13 +128,13 @@ class World:
         if task.state.terminal:
             await self.queue.finish(worker=worker, task_ids=[task_id])
         else:
-            await self.queue.release(worker=worker, entries=[entry_of(task, delay_ms=delay_ms)])
+            await self.queue.release(worker=worker, entries=[Entry.of(task, delay_ms=delay_ms)])
         del self.running[worker][task_id]
 
     async def renew(self, worker: str) -> None:
         """The worker's heartbeat."""
         entries = [
-            entry_of(self.store.tasks[task_id], lane=held.lane)
+            Entry.of(self.store.tasks[task_id], lane=held.lane)
             for task_id, held in self.running[worker].items()
         ]
         await self.queue.renew(worker=worker, entries=entries, lease_ms=LEASE_MS)
@@ -187,15 +187,3 @@ class World:
         assert not self.live(), "every task comes to its end"
         assert await self.queue.depth() == 0, "and leaves the queue"
         assert self.completed == dict.fromkeys(self.store.tasks, 1), "each was completed once"
-
-
-def entry_of(task: Task, *, delay_ms: int = 0, lane: str = "") -> Entry:
-    """The task as its queue entry."""
-    return Entry(
-        task_id=task.id,
-        pool=task.pool,
-        priority=task.priority,
-        caller=task.queue_caller,
-        delay_ms=delay_ms,
-        lane=lane,
-    )

@@ -125,7 +125,7 @@ class Bench:
         }
         task = make_task(str(ULID()), **{**values, **changes})
         assert await self.store.insert(task)
-        await self.queue.enqueue([entry(task)])
+        await self.queue.enqueue([Entry.of(task)])
         self.accepted.append(task.id)
         return task
 
@@ -236,13 +236,6 @@ async def refused(faults: Faults, method: str, *, times: int = 2) -> None:
     """The port is asked for the method so many times more."""
     before = faults.calls[method]
     await until(lambda: faults.calls[method] >= before + times, within_s=5, what=f"{times} tries of {method}")
-
-
-def entry(task: Task, *, delay_ms: int = 0) -> Entry:
-    """The task's entry in the queue."""
-    return Entry(
-        task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller, delay_ms=delay_ms
-    )
 
 
 def _request(images: int) -> ImageRequest:

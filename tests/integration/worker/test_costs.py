@@ -13,10 +13,11 @@ from server.domain.errors import Reason
 from server.domain.money import Cost, Price
 from server.domain.purchases import UNLIKELY_FETCHES, UNLIKELY_FOR_MS
 from server.domain.task import Task, TaskState
+from server.ports import Entry
 from server.providers.contract import Generation, Progress, Sent
 from server.worker.cancel import Cancel
 from server.worker.execution import Execution
-from tests.integration.worker.bench import ME, OTHER, Bench, entry
+from tests.integration.worker.bench import ME, OTHER, Bench
 from tests.integration.worker.scripted import ScriptedProvider, made, makes_all, makes_all_but, refusal
 from tests.integration.worker.shop import Shop, lost_delivery
 from tests.waiting import until, until_async
@@ -135,7 +136,7 @@ async def bought_by_other(bench: Bench, shop: Shop, images: int) -> Task:
     await until_async(receipt, within_s=5, what="the receipt")
     await bench.store.remove_worker(OTHER)
     await bench.flush()
-    await bench.queue.enqueue([entry(accepted)])
+    await bench.queue.enqueue([Entry.of(accepted)])
     return accepted
 
 

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from server.domain.task import TaskState
-from server.ports import Lane, Pool
+from server.ports import Entry, Lane, Pool
 from server.worker.pool import IDLE_WAIT_S, pools_of
-from tests.integration.worker.bench import Bench, entry
+from tests.integration.worker.bench import Bench
 from tests.integration.worker.pools import all_over, slots, worker
 from tests.integration.worker.scripted import ScriptedProvider, makes_all, raises, refusal, waits_for
 from tests.waiting import until, until_async
@@ -197,7 +197,7 @@ async def test_a_task_that_runs_here_is_not_begun_again(bench: Bench) -> None:
     async with worker(bench, bench.execution(provider), provider):
         await until(lambda: provider.running, within_s=5)
         await bench.flush()
-        await bench.queue.enqueue([entry(accepted)])
+        await bench.queue.enqueue([Entry.of(accepted)])
 
         async def claimed_again() -> bool:
             return (await bench.place(accepted.id)).startswith("leased")
@@ -273,7 +273,7 @@ async def test_an_end_that_redis_may_not_have_heard_of_is_told_again(bench: Benc
         await until(lambda: faults.calls["claim"] > calls, within_s=5)
         faults.wake()
         await bench.flush()
-        await bench.queue.enqueue([entry(task) for task in tasks])
+        await bench.queue.enqueue([Entry.of(task) for task in tasks])
         await all_over(bench, *(task.id for task in tasks))
 
 

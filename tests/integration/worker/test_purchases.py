@@ -10,9 +10,10 @@ import pytest
 from server.domain import purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.ports import Entry
 from server.providers.contract import Sent
 from server.store.outputs import result_key
-from tests.integration.worker.bench import ME, OTHER, Bench, entry
+from tests.integration.worker.bench import ME, OTHER, Bench
 from tests.integration.worker.scripted import refusal
 from tests.integration.worker.shop import Shop, lost_delivery
 from tests.waiting import until, until_async
@@ -27,7 +28,7 @@ async def killed(bench: Bench, task: Task, work: asyncio.Task[None]) -> None:
         faults.wake()
     await bench.store.remove_worker(OTHER)
     await bench.flush()
-    await bench.queue.enqueue([entry(task)])
+    await bench.queue.enqueue([Entry.of(task)])
 
 
 async def held_by_other(

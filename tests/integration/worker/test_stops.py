@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from server.domain.task import AttemptOutcome, TaskState
+from server.ports import Entry
 from server.providers.contract import Generation, Progress
-from tests.integration.worker.bench import ME, OTHER, Bench, entry, refused
+from tests.integration.worker.bench import ME, OTHER, Bench, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
     made,
@@ -138,7 +139,7 @@ async def test_a_stop_in_mid_mark_leaves_alone_the_attempt_that_another_has_mark
     await until(lambda: bench.store_faults.calls["write"], within_s=5, what="the mark")
     del bench.store_faults.gates["write"]
     await bench.flush()
-    await bench.queue.enqueue([entry(accepted)])
+    await bench.queue.enqueue([Entry.of(accepted)])
     other = bench.start(bench.execution(others), await bench.claim(worker=OTHER), worker=OTHER)
     await until(lambda: others.running, within_s=5)
     late = bench.store_faults.late["write"] = asyncio.Event()

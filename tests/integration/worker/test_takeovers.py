@@ -9,8 +9,9 @@ import pytest
 from server.domain import attempt_writes, life, purchases
 from server.domain.errors import Reason
 from server.domain.task import AttemptOutcome, CallState, Counts, Task, TaskState
+from server.ports import Entry
 from server.providers.contract import Sent
-from tests.integration.worker.bench import ME, OTHER, Bench, entry
+from tests.integration.worker.bench import ME, OTHER, Bench
 from tests.integration.worker.scripted import (
     ScriptedProvider,
     made,
@@ -80,7 +81,7 @@ async def test_a_living_owner_gets_its_task_back(bench: Bench) -> None:
     accepted = await bench.accept()
     task = await die_in_mid_call(bench, accepted)
     await bench.flush()
-    await bench.queue.enqueue([entry(task)])
+    await bench.queue.enqueue([Entry.of(task)])
     provider = ScriptedProvider(makes_all)
     assert await bench.run(bench.execution(provider)) == task
     assert provider.calls == []
@@ -146,7 +147,7 @@ async def test_with_one_paid_attempt_a_lost_call_is_never_repeated(bench: Bench)
     assert task.attempts[1].outcome is AttemptOutcome.IN_DOUBT
     assert await bench.place(accepted.id) == "gone"
 
-    await bench.queue.enqueue([entry(accepted)])  # whatever the queue offers again
+    await bench.queue.enqueue([Entry.of(accepted)])  # whatever the queue offers again
     assert await bench.run(execution) == task
     assert provider.calls == []
 
@@ -256,7 +257,7 @@ async def test_two_workers_that_claim_the_same_task_make_it_once(bench: Bench) -
     accepted = await bench.accept()
     claimed = await bench.claim(worker=ME)
     await bench.flush()
-    await bench.queue.enqueue([entry(accepted)])
+    await bench.queue.enqueue([Entry.of(accepted)])
     again = await bench.claim(worker=OTHER)
     works = [
         bench.start(execution, claimed, worker=ME),

@@ -41,7 +41,7 @@ async def fill(stack: Stack, tasks: int) -> float:
             numbers = range(first, min(first + BATCH, tasks))
             batch = [_task(number, round(newest - (tasks - number) * apart_ms)) for number in numbers]
             await _keep(store, batch)
-            await queue.enqueue([_entry(task) for task in batch])
+            await queue.enqueue([Entry.of(task) for task in batch])
         return (_used_memory(stack.redis.url) - before) / tasks
 
 
@@ -123,10 +123,6 @@ def _task(number: int, time_ms: int) -> Task:
         update_time_ms=time_ms,
         ttl_time_ms=time_ms + TTL_MS,
     )
-
-
-def _entry(task: Task) -> Entry:
-    return Entry(task_id=task.id, pool=task.pool, priority=task.priority, caller=task.queue_caller)
 
 
 def _used_memory(redis_url: str) -> int:

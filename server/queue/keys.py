@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -152,6 +153,7 @@ class QueueKeys(Struct, frozen=True):
         return self.prefix + "cancels"
 
 
+@lru_cache(maxsize=4_096)
 def caller_code(caller: str) -> str:
     """What stands for a caller in the keys: 11 characters of base64url(SHA-256(caller))."""
     return base64.urlsafe_b64encode(hashlib.sha256(caller.encode()).digest())[:CALLER_LENGTH].decode()

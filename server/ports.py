@@ -24,14 +24,14 @@ def now_ms() -> int:
 # --- store ------------------------------------------------------------------------------------------
 
 
-class RequestIdRow(Struct, frozen=True, kw_only=True):
+class RequestIdRow(Struct, frozen=True, kw_only=True, gc=False):
     """The record that one request_id made one task."""
 
     task_id: str
     fingerprint: str
 
 
-class WorkerRow(Struct, frozen=True, kw_only=True):
+class WorkerRow(Struct, frozen=True, kw_only=True, gc=False):
     """One worker process as the store knows it."""
 
     id: str
@@ -127,7 +127,7 @@ class TaskStore(Protocol):
 # --- queue ------------------------------------------------------------------------------------------
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """A task as the queue knows it."""
 
     task_id: str
@@ -153,14 +153,14 @@ class Entry(Struct, frozen=True, kw_only=True):
         )
 
 
-class Lane(Struct, frozen=True, kw_only=True):
+class Lane(Struct, frozen=True, kw_only=True, gc=False):
     """What is capped: one provider account. `limit` calls at once, over all workers."""
 
     name: str
     limit: int
 
 
-class Pool(Struct, frozen=True, kw_only=True):
+class Pool(Struct, frozen=True, kw_only=True, gc=False):
     """What queues together: an ordered choice of lanes. `code` is its two characters in the keys."""
 
     code: str
@@ -169,7 +169,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     """Most of its tasks that one claim takes; None: as many as there are free slots."""
 
 
-class Claimed(Struct, frozen=True, kw_only=True):
+class Claimed(Struct, frozen=True, kw_only=True, gc=False):
     """A task handed to this worker under a lease, with room reserved in `lane`."""
 
     task_id: str
@@ -178,7 +178,7 @@ class Claimed(Struct, frozen=True, kw_only=True):
     """The code of the pool it waited in."""
 
 
-class Claims(Struct, frozen=True, kw_only=True):
+class Claims(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a claim."""
 
     tasks: Sequence[Claimed]
@@ -197,7 +197,7 @@ class Held(Enum):
     """There was no such entry."""
 
 
-class QueueStats(Struct, frozen=True, kw_only=True):
+class QueueStats(Struct, frozen=True, kw_only=True, gc=False):
     """What is in the queue, for metrics, limits and people."""
 
     ready: int
@@ -308,7 +308,7 @@ class TaskEvents(Protocol):
 # --- outputs ----------------------------------------------------------------------------------------
 
 
-class StoredObject(Struct, frozen=True, kw_only=True):
+class StoredObject(Struct, frozen=True, kw_only=True, gc=False):
     """Bytes with their media type."""
 
     data: bytes

@@ -60,7 +60,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-class TaskError(Struct, frozen=True, kw_only=True):
+class TaskError(Struct, frozen=True, kw_only=True, gc=False):
     """Why a task, an attempt or one image of a sequence failed; stored with the task and shown to callers."""
 
     reason: Reason
@@ -71,7 +71,7 @@ class TaskError(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class Violation(Struct, frozen=True, kw_only=True):
+class Violation(Struct, frozen=True, kw_only=True, gc=False):
     """One wrong field of a request: `field` is its proto path, as in `reference_images[2].url`."""
 
     field: str

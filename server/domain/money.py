@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Price(Struct, frozen=True, kw_only=True):
+class Price(Struct, frozen=True, kw_only=True, gc=False):
     """What a provider charges."""
 
     currency: str
@@ -14,7 +14,7 @@ class Price(Struct, frozen=True, kw_only=True):
     """Millionths of the currency's unit for one picture; 0 = free."""
 
 
-class Cost(Struct, frozen=True, kw_only=True):
+class Cost(Struct, frozen=True, kw_only=True, gc=False):
     """An amount that is known. What is not known is None, never 0."""
 
     currency: str

@@ -21,7 +21,7 @@ UNLIKELY_FETCHES = 3
 """… and is fetched so many times again however late it is asked for."""
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class Step(Struct, frozen=True, kw_only=True, gc=False):
     """One thing an attempt does: it fetches what a receipt names, or buys these images in one call."""
 
     indexes: tuple[int, ...]
@@ -74,7 +74,7 @@ def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
     return now_ms < max(task.ttl_time_ms, bought_ms + FETCH_FOR_MS)
 
 
-class Outlook(Struct, frozen=True, kw_only=True):
+class Outlook(Struct, frozen=True, kw_only=True, gc=False):
     """What may still come of each missing image."""
 
     fetches: tuple[Step, ...]

@@ -44,7 +44,7 @@ class OutputFormat(StrEnum):
         return f"image/{self.value}"
 
 
-class Size(Struct, frozen=True, kw_only=True):
+class Size(Struct, frozen=True, kw_only=True, gc=False):
     """The picture's size as asked of the model, in pixels."""
 
     width_px: int
@@ -65,7 +65,7 @@ def parse_size(text: str) -> Size | None:
     return Size(width_px=int(match[1]), height_px=int(match[2]))
 
 
-class ImageRequest(Struct, frozen=True, kw_only=True):
+class ImageRequest(Struct, frozen=True, kw_only=True, gc=False):
     """A valid request for one image or a sequence of them: what a provider is given to fulfil."""
 
     prompt: str

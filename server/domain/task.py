@@ -76,7 +76,7 @@ class CallState(StrEnum):
     IN_DOUBT = "IN_DOUBT"
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, kw_only=True, gc=False):
     """One request to a provider, written to the store before it is sent."""
 
     state: CallState
@@ -96,7 +96,7 @@ class Call(Struct, frozen=True, kw_only=True):
         return self.state is CallState.IN_DOUBT or (self.state is CallState.DONE and bool(self.so_far))
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Struct, frozen=True, kw_only=True, gc=False):
     """One claim of the task that reached the store: the fence behind which its worker writes."""
 
     number: int
@@ -122,7 +122,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
         return any(call.paid and call.state is CallState.DONE for call in self.calls.values())
 
 
-class StoredImage(Struct, frozen=True, kw_only=True):
+class StoredImage(Struct, frozen=True, kw_only=True, gc=False):
     """One finished image, verified and held in the output store."""
 
     index: int
@@ -136,7 +136,7 @@ class StoredImage(Struct, frozen=True, kw_only=True):
     seed: int
 
 
-class Counts(Struct, frozen=True, kw_only=True):
+class Counts(Struct, frozen=True, kw_only=True, gc=False):
     """What has been used up of the task's budgets."""
 
     waits: int = 0
@@ -151,7 +151,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Of these, those that will hardly ever succeed."""
 
 
-class Task(Struct, frozen=True, kw_only=True):
+class Task(Struct, frozen=True, kw_only=True, gc=False):
     """A task as the store holds it."""
 
     id: str
@@ -209,7 +209,7 @@ class Task(Struct, frozen=True, kw_only=True):
         return queue_caller(user_id=self.user_id, caller=self.caller)
 
 
-class LiveTask(Struct, frozen=True, kw_only=True):
+class LiveTask(Struct, frozen=True, kw_only=True, gc=False):
     """What the sweep needs of a task: a few fields, whatever else a newer version has written into it."""
 
     id: str

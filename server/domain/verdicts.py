@@ -30,7 +30,7 @@ LEAST_WAIT_MS = 100
 """A busy provider is not asked again sooner, whatever it says: nothing but the ttl bounds the waits."""
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """How an attempt failed."""
 
     outcome: AttemptOutcome

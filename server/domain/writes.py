@@ -32,7 +32,7 @@ Value = str | int | bool | None | tuple[int, ...] | TaskError | Counts | Attempt
 NO_ANSWER = "The provider's whole answer to a paid call never arrived"
 
 
-class Write(Struct, frozen=True, kw_only=True):
+class Write(Struct, frozen=True, kw_only=True, gc=False):
     """One conditional change of one task; the store raises `revision` with it."""
 
     task_id: str

@@ -54,7 +54,7 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """A `Write` in stored form: do all of it, and `revision` + 1, or nothing. `set` holds the token."""
 
     task_id: str

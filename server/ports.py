@@ -31,7 +31,7 @@ class RequestIdRow(Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: str
 
 
-class WorkerRow(Struct, frozen=True, kw_only=True, gc=False):
+class WorkerRow(Struct, frozen=True, kw_only=True):
     """One worker process as the store knows it."""
 
     id: str
@@ -153,14 +153,14 @@ class Entry(Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-class Lane(Struct, frozen=True, kw_only=True, gc=False):
+class Lane(Struct, frozen=True, kw_only=True):
     """What is capped: one provider account. `limit` calls at once, over all workers."""
 
     name: str
     limit: int
 
 
-class Pool(Struct, frozen=True, kw_only=True, gc=False):
+class Pool(Struct, frozen=True, kw_only=True):
     """What queues together: an ordered choice of lanes. `code` is its two characters in the keys."""
 
     code: str
@@ -178,7 +178,7 @@ class Claimed(Struct, frozen=True, kw_only=True, gc=False):
     """The code of the pool it waited in."""
 
 
-class Claims(Struct, frozen=True, kw_only=True, gc=False):
+class Claims(Struct, frozen=True, kw_only=True):
     """The answer to a claim."""
 
     tasks: Sequence[Claimed]
@@ -197,7 +197,7 @@ class Held(Enum):
     """There was no such entry."""
 
 
-class QueueStats(Struct, frozen=True, kw_only=True, gc=False):
+class QueueStats(Struct, frozen=True, kw_only=True):
     """What is in the queue, for metrics, limits and people."""
 
     ready: int
@@ -308,7 +308,7 @@ class TaskEvents(Protocol):
 # --- outputs ----------------------------------------------------------------------------------------
 
 
-class StoredObject(Struct, frozen=True, kw_only=True, gc=False):
+class StoredObject(Struct, frozen=True, kw_only=True):
     """Bytes with their media type."""
 
     data: bytes

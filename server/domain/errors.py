@@ -71,7 +71,7 @@ class TaskError(Struct, frozen=True, kw_only=True, gc=False):
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class Violation(Struct, frozen=True, kw_only=True, gc=False):
+class Violation(Struct, frozen=True, kw_only=True):
     """One wrong field of a request: `field` is its proto path, as in `reference_images[2].url`."""
 
     field: str

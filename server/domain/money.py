@@ -14,7 +14,7 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
     """Millionths of the currency's unit for one picture; 0 = free."""
 
 
-class Cost(Struct, frozen=True, kw_only=True, gc=False):
+class Cost(Struct, frozen=True, kw_only=True):
     """An amount that is known. What is not known is None, never 0."""
 
     currency: str

@@ -7,6 +7,7 @@ that takes, and never bought again. An answer that broke off leaves the images i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -53,14 +54,14 @@ def named(task: Task, call: Call) -> frozenset[int]:
 
 def delivered(task: Task, call: Call) -> bool:
     """Whether the provider surely took the call: it gave a receipt for it, or an image of it is kept."""
-    if call.receipt or not task.images:
-        return bool(call.receipt)
-    return not covered(task, call).isdisjoint(task.images)
+    if call.receipt:
+        return True
+    return bool(task.images) and not covered(task, call).isdisjoint(task.images)
 
 
 def to_fetch(task: Task) -> tuple[Step, ...]:
     """The steps that fetch missing images which are bought already, the newest receipts first."""
-    return _to_fetch(task, _newest_first(task))
+    return _to_fetch(task, _newest_first(task), task.missing_images)
 
 
 def may_fetch_again(task: Task, now_ms: int, *, unlikely: bool) -> bool:
@@ -98,20 +99,16 @@ class Outlook(Struct, frozen=True, kw_only=True, gc=False):
 
 def outlook(task: Task) -> Outlook:
     """What may still come of each missing image, by what has been called so far."""
-    calls = _newest_first(task)
-    fetches = _to_fetch(task, calls)
-    missing = task.missing_images
+    calls, missing = _newest_first(task), task.missing_images
+    fetches = _to_fetch(task, calls, missing)
     if fetches:
         bought = {index for step in fetches for index in step.indexes}
         missing = tuple(index for index in missing if index not in bought)
-    paid = [call.indexes for call in calls if call.paid]
+    paid = [call for call in calls if call.paid]
     if len(paid) < task.max_paid_attempts:  # as a rule: no image can have used its calls up
         return Outlook(fetches=fetches, for_sale=missing, exhausted=())
-    exhausted = tuple(
-        index
-        for index in missing
-        if sum(not indexes or index in indexes for indexes in paid) >= task.max_paid_attempts
-    )
+    called = Counter(index for call in paid for index in covered(task, call))
+    exhausted = tuple(index for index in missing if called[index] >= task.max_paid_attempts)
     for_sale = tuple(index for index in missing if index not in exhausted)
     return Outlook(fetches=fetches, for_sale=for_sale, exhausted=exhausted)
 
@@ -137,15 +134,12 @@ def _newest_first(task: Task) -> list[Call]:
     return [call for attempt in reversed(task.attempts.values()) for call in reversed(attempt.calls.values())]
 
 
-def _to_fetch(task: Task, calls: Iterable[Call]) -> tuple[Step, ...]:
-    bought = [call for call in calls if call.receipt]
-    if not bought:
-        return ()
+def _to_fetch(task: Task, calls: Iterable[Call], missing: Iterable[int]) -> tuple[Step, ...]:
     steps: list[Step] = []
-    missing = set(task.missing_images)
-    for call in bought:
-        wanted = missing & named(task, call)
+    left = set(missing)
+    for call in calls:
+        wanted = left & named(task, call) if call.receipt else None
         if wanted:
             steps.append(Step(indexes=tuple(sorted(wanted)), receipt=call.receipt))
-            missing -= wanted
+            left -= wanted
     return tuple(steps)

@@ -185,7 +185,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     cancel_requested: bool = False
     counts: Counts = field(default_factory=Counts)
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
-    """By number, in ascending order, as are images, failures and each attempt's calls."""
+    """By number, in ascending order, as are each attempt's calls."""
     images: Mapping[int, StoredImage] = field(default_factory=dict)
     failures: Mapping[int, TaskError] = field(default_factory=dict)
     error: TaskError | None = None
@@ -198,7 +198,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def missing_images(self) -> tuple[int, ...]:
         """The wanted images, by index, that are neither stored nor failed for good."""
-        wanted, images, failures = range(self.request.max_images), self.images, self.failures
+        wanted, images, failures = range(self.images_wanted), self.images, self.failures
         if not images and not failures:
             return tuple(wanted)
         return tuple([i for i in wanted if i not in images and i not in failures])

@@ -92,7 +92,7 @@ def after_failure(
 
     doubtful = outcome is AttemptOutcome.IN_DOUBT and failure.paid and not failure.bought
     if not (error.retryable or failure.no_capacity or doubtful):
-        return over(error)
+        return over(error)  # whatever may yet be bought: it would fail again
     if life.expired(task, now_ms):
         return over(writes.expiry() if error.retryable else error)
     if not purchases.plan(attempt_writes.as_ended(task, outcome), groups=True):
@@ -103,9 +103,9 @@ def after_failure(
         return attempt_writes.without_attempt(write, task), wait
     if doubtful:
         return again(task.counts, 1)
-    if failure.bought and error.retryable:
+    if failure.bought:
         return fetch_again() if purchases.may_fetch_again(task, now_ms, unlikely=unlikely) else over(error)
-    if error.retryable and task.counts.errors < max_retries:
+    if task.counts.errors < max_retries:
         errors = task.counts.errors + 1
         return again(replace(task.counts, errors=errors), errors)
     return over(error)

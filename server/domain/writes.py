@@ -68,9 +68,9 @@ def without(write: Write, removed: Sequence[str]) -> Write:
 
 def merged(first: Write, then: Write) -> Write:
     """One write that does what both do, one after the other, under the conditions of `then`."""
-    kept = without(first, then.unset)
-    unset = [path for path in kept.unset if path not in then.set]
-    return replace(then, set={**kept.set, **then.set}, unset=tuple(unset))
+    kept = {path: value for path, value in first.set.items() if not within(path, then.unset)}
+    unset = [path for path in first.unset if path not in then.set and not within(path, then.unset)]
+    return replace(then, set={**kept, **then.set}, unset=(*unset, *then.unset))
 
 
 def within(path: str, removed: Sequence[str]) -> bool:

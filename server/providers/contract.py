@@ -17,7 +17,7 @@ from server.domain.errors import Reason, TaskError
 from server.domain.request import ImageRequest
 
 
-class Generation(Struct, frozen=True, kw_only=True):
+class Generation(Struct, frozen=True, kw_only=True, gc=False):
     """What is to be made: a valid request, the reference bytes it names, and the images still wanted."""
 
     task_id: str

@@ -110,7 +110,10 @@ class UnsuitableRedis(Exception):
 
 
 def _packed(*arguments: Any) -> list[bytes]:
-    """The command as it is sent; its name, the first argument, may be of several words."""
+    """The command as it is sent; its name, the first argument, may be of several words.
+
+    TypeError unless the arguments are str, bytes, int or float.
+    """
     return [hiredis.pack_command((*arguments[0].split(), *arguments[1:]))]
 
 

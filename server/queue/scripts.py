@@ -22,7 +22,7 @@ _HELD = {1: Held.MINE, 0: Held.NOT_MINE, -1: Held.MISSING}
 Argument = str | int
 
 
-class Placed(Struct, frozen=True, kw_only=True):
+class Placed(Struct, frozen=True, kw_only=True, gc=False):
     """A task and where it is to wait: `delay_ms` 0 = ready."""
 
     task_id: str

@@ -27,7 +27,7 @@ MIN_SHARE = 0.2
 """What a batch gets at least of the time limit, however long its items had to wait for the one before."""
 
 
-class _Waiting(Struct, Generic[Item, Result]):
+class _Waiting(Struct, Generic[Item, Result], frozen=True, eq=False):
     item: Item
     answer: asyncio.Future[Result]
     deadline: float

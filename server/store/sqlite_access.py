@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from server.domain.errors import StoreUnavailable
 from server.store.batching import unavailable
@@ -29,8 +29,8 @@ MARGIN_S = 0.05
 class FileAccess:
     """Reads and write transactions of one process. Raises StoreUnavailable.
 
-    Few rows are read on the event loop itself: in WAL mode that waits for no writer and takes about 20 µs,
-    while the way through a thread and back costs several hundred, more than the rest of a GetTask.
+    Few rows are read on the event loop itself: in WAL mode that waits for no writer and takes about 20 µs for
+    one, while the way through a thread and back costs several hundred, more than the rest of a GetTask.
     With NORMAL so is a transaction while nobody else writes: its commit goes to the system's memory and waits
     for no disk. What may wait has threads: one reads what may be much, the other writes when somebody has
     the lock, flushes what FULL asks for, and folds the log into the file.
@@ -47,11 +47,11 @@ class FileAccess:
         self._folding: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def read_at_once(self, sql: str, parameters: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        """The few rows that the statement finds."""
+    async def read_at_once(self, sql: str, parameter: str) -> list[tuple[str, ...]]:
+        """The few rows, of texts, that the statement finds."""
 
-        def find(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            return db.execute(sql, parameters).fetchall()
+        def find(db: sqlite3.Connection) -> list[tuple[str, ...]]:
+            return db.execute(sql, (parameter,)).fetchall()
 
         if not self._closed:
             try:

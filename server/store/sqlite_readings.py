@@ -14,8 +14,8 @@ from server.store.documents import Change, decode_task, make_change
 from server.store.fields import Document
 from server.store.sqlite_statements import from_json, to_json
 
-MOST = 256
-"""Of more tasks than a worker runs at a time, as a rule, or an api's callers poll."""
+MOST = 1_024
+"""Of as many tasks as a worker may run at a time, or an api's callers poll, as a rule."""
 
 _LIVE = frozenset(state.value for state in LIVE_STATES)
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from server.domain.task import Task
 from server.ports import RequestIdRow
-from server.store.documents import INSERT_SLOT, LIVE_FIELDS, Change, decode_task
+from server.store.documents import INSERT_SLOT, LIVE_FIELDS, Change
 
 MAX_PLACES = 40
 """So many places one call of json_set sets: SQLite takes no more than 100 arguments."""
@@ -19,8 +18,8 @@ MAX_PLACES = 40
 _encode = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
-# What is done for many rows is one statement, and its answer one row: each step of a statement lets go of
-# Python's interpreter lock, and a thread beside a busy event loop may wait long to get it back.
+# What a thread does for many rows is one statement, and its answer one row: each step of a statement lets go
+# of Python's interpreter lock, and a thread beside a busy event loop may wait long to get it back.
 _INSERT_TASKS = "INSERT INTO tasks (id, state, attempt, doc) VALUES {rows} ON CONFLICT (id) DO NOTHING"
 _INSERT_TOKENS = """
 SELECT json_group_object(id, json_extract(doc, ?))
@@ -31,8 +30,6 @@ SWAP_TASK = "UPDATE tasks SET doc = ?, state = ?, attempt = ? WHERE id = ? AND d
 _SAME_REVISION = " AND json_extract(doc, '$.revision') = ?"
 SELECT_TASK = "SELECT id, doc FROM tasks WHERE id = ?"
 SELECT_TASKS = "SELECT id, doc FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-_SELECT_DOCUMENTS = """
-SELECT '[' || group_concat(doc) || ']' FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
 SELECT_REVISIONS = """
 SELECT json_group_object(id, json_extract(doc, '$.revision'))
 FROM tasks WHERE id IN (SELECT value FROM json_each(?))"""
@@ -98,12 +95,6 @@ def claim_request_ids(
     keys = to_json([key for key, _ in claims])
     bound = from_json(db.execute(_SELECT_REQUEST_IDS, (keys,)).fetchone()[0])
     return [RequestIdRow(task_id=bound[key][0], fingerprint=bound[key][1]) for key, _ in claims]
-
-
-def read_tasks(db: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Those of the tasks that exist, by id."""
-    (text,) = db.execute(_SELECT_DOCUMENTS, (to_json(list(task_ids)),)).fetchone()
-    return {document["_id"]: decode_task(document) for document in from_json(text or "[]")}
 
 
 def update(change: Change) -> tuple[str, list[object]]:

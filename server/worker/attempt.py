@@ -39,7 +39,7 @@ class Budget(Struct, frozen=True, kw_only=True):
     lease_ms: int
 
 
-class End(Struct, frozen=True, kw_only=True):
+class End(Struct, frozen=True, kw_only=True, gc=False):
     """How an attempt ends: the write that says so, and when the task is due again."""
 
     write: Write
@@ -97,7 +97,7 @@ class Attempt:
         self._keeping = asyncio.Lock()
         self._pauses = 0
         self._left_s = 0.0
-        self._bound = asyncio.Timeout(None)
+        self._bound = asyncio.timeout(None)
         """The present step's: each has a whole IMAGE_TIMEOUT."""
 
     async def run(self) -> End:

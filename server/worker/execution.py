@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from server.domain import life, purchases, verdicts, writes
 from server.domain.catalogue import Route
 from server.domain.errors import StoreUnavailable, TaskError
-from server.domain.task import StoredImage, Task, TaskState
+from server.domain.task import Task, TaskState
 from server.domain.writes import Write
 from server.metrics import Metrics
 from server.ports import Claimed, Entry, OutputStore, TaskStore, WorkQueue
@@ -28,9 +28,9 @@ from server.worker.attempt import Attempt, Budget, End, Tools
 from server.worker.cancel import Cancel, CancelAsked
 from server.worker.failures import reference_gone
 from server.worker.holding import until_kept
+from server.worker.queue_steps import QueueSteps
 from server.worker.record import Fenced
 from server.worker.results import find_results
-from server.worker.returns import Returns
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class Execution:
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
-        self._returns = Returns(queue, lease_ms=budget.lease_ms)
+        self._steps = QueueSteps(queue, lease_ms=budget.lease_ms)
         self._outputs = outputs
         self._providers = providers
         self._route = route
@@ -75,7 +75,7 @@ class Execution:
         self._tools = Tools(
             store=store,
             outputs=outputs,
-            announce=self._returns.announce,
+            announce=self._steps.announce,
             new_key=new_key,
             result_key=result_key,
             budget=budget,
@@ -85,12 +85,15 @@ class Execution:
         self._log = structlog.get_logger(__name__)
 
     async def look_up(self, claims: Sequence[Claimed]) -> Mapping[str, Task]:
-        """What the store says of tasks that were claimed together. Whose it does not tell, `run` asks for."""
-        if len(claims) < 2:
+        """What the store says of tasks that were claimed together; those it leaves out `run` reads itself."""
+        if len(claims) < 2:  # nothing is together, and `run` holds on while the store is away
             return {}
         try:
             return await self._store.get_many([claimed.task_id for claimed in claims])
-        except Exception:  # also a row that cannot be read: that is for its own task's run to trip over
+        except StoreUnavailable:
+            return {}
+        except Exception as error:  # one row that cannot be read is for its own task's run to trip over
+            self._log.error("tasks cannot be read together; each is read by itself", exc_info=error)
             return {}
 
     async def run(self, claimed: Claimed, holder: Holder, task: Task | None = None) -> None:
@@ -120,10 +123,10 @@ class Execution:
             if life.expired(task, now):
                 return await self._end(task, life.expire(task, now), holder)
             if task.not_before_ms > now:
-                await self._returns.give_back(task, worker, delay_ms=task.not_before_ms - now)
+                await self._steps.give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
         elif task.owner != worker and not await self._lost(task.owner):
-            await self._returns.hand_over(task, worker)
+            await self._steps.hand_over(task, worker)
             return True
         found = await find_results(self._outputs, task, self._tools.result_key)
         if found:
@@ -136,7 +139,7 @@ class Execution:
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
-            await self._returns.give_back(task, worker, delay_ms=self._lease_ms)
+            await self._steps.give_back(task, worker, delay_ms=self._lease_ms)
             return True
         route = self._route(task.model, provider.name)
         groups = provider.groups and route.parameters.groups
@@ -150,7 +153,7 @@ class Execution:
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
             return await self._end(task, writes.with_images(end, found), holder)
         if not holder.may_call():
-            await self._returns.give_back(task, worker, delay_ms=0)
+            await self._steps.give_back(task, worker, delay_ms=0)
             return True
         write, marked = life.mark(
             task,
@@ -161,8 +164,9 @@ class Execution:
             groups=groups,
             price=route.price,
         )
-        if not await self._marked(writes.with_images(write, found), found, task, marked, worker):
+        if not await self._marked(writes.with_images(write, found), task, marked, worker):
             return False
+        count_cost(self._metrics, task, found)
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
         if holder.may_call():
@@ -171,12 +175,10 @@ class Execution:
         else:
             if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
                 self._stale(marked, worker)
-            await self._returns.give_back(marked, worker, delay_ms=0)
+            await self._steps.give_back(marked, worker, delay_ms=0)
         return True
 
-    async def _marked(
-        self, write: Write, found: Sequence[StoredImage], task: Task, marked: Task, worker: str
-    ) -> bool:
+    async def _marked(self, write: Write, task: Task, marked: Task, worker: str) -> bool:
         """Whether the mark is in the store, also when only the store's word on it was lost."""
         try:
             won = await until_kept(lambda: self._store.write(write))
@@ -186,11 +188,10 @@ class Execution:
             with contextlib.suppress(StoreUnavailable):
                 if _is_mine(await self._store.get(marked.id), marked):
                     await self._store.write(verdicts.after_drain(marked, self._now_ms()))
-            await self._returns.give_back(task, worker, delay_ms=0)
+            await self._steps.give_back(task, worker, delay_ms=0)
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
-        count_cost(self._metrics, task, found)
         return True
 
     async def _make(self, attempt: Attempt, holder: Holder) -> None:
@@ -210,7 +211,7 @@ class Execution:
             raise
         if end is None or not won:
             self._stale(attempt.task, holder.worker)
-            await self._returns.give_back(attempt.task, holder.worker, delay_ms=0)
+            await self._steps.give_back(attempt.task, holder.worker, delay_ms=0)
         else:
             await self._let_go(attempt.task, end, holder)
 
@@ -231,7 +232,7 @@ class Execution:
         if won:
             await self._let_go(task, end, holder)
         else:  # refused, or written before the stop came: whoever claims it next reads which
-            await self._returns.give_back(task, holder.worker, delay_ms=0)
+            await self._steps.give_back(task, holder.worker, delay_ms=0)
 
     async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
         """The reference images' bytes, read before anything is marked; the error when one is gone."""
@@ -260,7 +261,7 @@ class Execution:
         if end.delay_ms is None:
             self._over(task, end.write, holder)
         else:
-            await self._returns.give_back(task, holder.worker, delay_ms=end.delay_ms)
+            await self._steps.give_back(task, holder.worker, delay_ms=end.delay_ms)
 
     def _over(self, task: Task, write: Write, holder: Holder) -> None:
         self._metrics.tasks_finished.labels(str(write.set["state"])).inc()

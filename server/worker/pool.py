@@ -149,6 +149,9 @@ class WorkerPool:
             try:
                 claims = await self._claim(worker, free, pools)
                 found = await self._execution.look_up(claims.tasks)
+                if claims.tasks and self._stopping.is_set():
+                    await self._keep_only_held(worker)
+                    break
                 for claimed in claims.tasks:
                     self._start(claimed, worker, found.get(claimed.task_id))
                 if not claims.tasks and not self._stopping.is_set():
@@ -165,11 +168,8 @@ class WorkerPool:
         """Claim, and tell the queue in the same step what has ended."""
         if self._ends.of_others(worker):
             await self._ends.tell()
-        if self._unheard:
-            known = [*self._held, *self._ends.of(worker)]
-            returned = await self._queue.keep_only(worker=worker, task_ids=known)
-            if returned:
-                self._log.warning("claims whose answer was lost are given back", tasks=returned)
+        if self._unheard and (returned := await self._keep_only_held(worker)):
+            self._log.warning("claims whose answer was lost are given back", tasks=returned)
         self._unheard = True
         async with self._ends.told(worker) as over:
             claims = await self._queue.claim(
@@ -182,6 +182,11 @@ class WorkerPool:
             )
         self._unheard = False
         return claims
+
+    async def _keep_only_held(self, worker: str) -> int:
+        """Give back what the queue says that this worker holds and that does not run here; how many."""
+        known = [*self._held, *self._ends.of(worker)]
+        return await self._queue.keep_only(worker=worker, task_ids=known)
 
     def _open_pools(self) -> list[Pool]:
         """The pools that this worker has not its fill of, and how much more it takes of each."""

@@ -151,16 +151,62 @@ async def test_after_a_write_of_unknown_end_the_store_is_asked(
     assert list((await found(store, task.id)).images) == [0]
 
 
-async def test_a_batch_that_one_write_spoils_is_done_one_by_one(store: SqliteTaskStore) -> None:
-    tasks = [await running(store) for _ in range(3)]
+async def test_a_batch_that_one_write_spoils_is_done_one_by_one(
+    store: SqliteTaskStore, path: Path, in_place: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were read lately and those that were not, each way once more."""
+    tasks = [await running(store) for _ in range(4)]
     writes = [attempt_writes.add_image(task, new_image(0), NOW_MS) for task in tasks]
-    spoiled = replace(writes[1], set={"images.0": "\ud800"})
-    results = await asyncio.gather(
-        store.write(writes[0]), store.write(spoiled), store.write(writes[2]), return_exceptions=True
-    )
-    assert (results[0], results[2]) == (True, True)
-    assert isinstance(results[1], UnicodeEncodeError)
-    assert [len((await found(store, task.id)).images) for task in tasks] == [1, 0, 1]
+    other = await SqliteTaskStore.open(path)
+    for task in tasks[:2]:
+        await found(other, task.id)
+    transactions: list[object] = []
+    transact = FileAccess.transact
+
+    async def noted(self: FileAccess, body: Any, timeout_s: float) -> Any:
+        transactions.append(body)
+        return await transact(self, body, timeout_s)
+
+    def spoiled(change: Change) -> tuple[str, list[object]]:
+        if change.task_id == tasks[2].id:
+            return "UPDATE nothing SET at = ?", ["all"]
+        in_place.append(change.task_id)
+        return update(change)
+
+    monkeypatch.setattr(FileAccess, "transact", noted)
+    monkeypatch.setattr("server.store.sqlite.update", spoiled)
+    in_place.clear()
+    results = await asyncio.gather(*map(other.write, writes), return_exceptions=True)
+    assert [results[n] for n in (0, 1, 3)] == [True] * 3
+    assert isinstance(results[2], sqlite3.OperationalError)
+    assert len(transactions) == 1 + len(tasks), "all together, then each by itself"
+    assert in_place == [tasks[3].id]
+    assert [len((await found(store, task.id)).images) for task in tasks] == [1, 1, 0, 1]
+    await other.aclose()
+
+
+async def test_tasks_that_are_read_together_go_the_short_way(
+    store: SqliteTaskStore, path: Path, in_place: list[str]
+) -> None:
+    tasks = [await running(store) for _ in range(3)]
+    other = await SqliteTaskStore.open(path)
+    assert len(await other.get_many([task.id for task in tasks])) == 3
+    in_place.clear()
+    writes = [attempt_writes.add_image(task, new_image(0), NOW_MS) for task in tasks]
+    assert await asyncio.gather(*map(other.write, writes)) == [True] * 3
+    assert in_place == []
+    await other.aclose()
+
+
+async def test_two_writes_at_one_moment_both_take_place(store: SqliteTaskStore, in_place: list[str]) -> None:
+    task = await running(store)
+    in_place.clear()
+    writes = [attempt_writes.add_image(task, new_image(index), NOW_MS) for index in range(3)]
+    assert await asyncio.gather(*map(store.write, writes[:2])) == [True] * 2
+    assert in_place == [task.id], "the second: its document was handed out"
+    assert await store.write(writes[2])
+    after = await found(store, task.id)
+    assert (sorted(after.images), after.revision) == ([0, 1, 2], task.revision + 3)
 
 
 def test_only_so_many_are_kept_and_those_that_were_read_first_go_first() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import redis
 import uvloop
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from server.ports import QueueUnavailable
 from server.queue.connection import open_client, translated
@@ -78,4 +80,33 @@ async def test_a_closed_client_connects_no_more(redis_url: str) -> None:
     await client.aclose()
     with pytest.raises(QueueUnavailable, match="closed"), translated():
         await client.ping()
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("PING",),
+        ("CONFIG GET", "maxmemory*"),
+        ("ECHO", "一只小猫"),
+        ("ECHO", b"\x00\xff\r\n"),
+        ("SET", "key", 1.5, "PX", 30_000),
+        ("EVALSHA", "0" * 40, 1, "{imagegen}:jobs", "", "a b", -7),
+        ("ECHO", "x" * 100_000),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_is_packed_as_redis_py_would(command: tuple[Any, ...]) -> None:
+    client = open_client("redis://127.0.0.1", timeout_s=1)
+    connection = client.connection_pool.make_connection()
+    theirs = AbstractConnection.pack_command(connection, *command)
+    assert b"".join(connection.pack_command(*command)) == b"".join(theirs)
+
+
+@pytest.mark.parametrize("argument", [None, True, ["a"]])
+async def test_what_cannot_be_sent_is_no_outage(redis_url: str, argument: Any) -> None:
+    client = open_client(redis_url, timeout_s=5)
+    with pytest.raises(TypeError), translated():
+        await client.execute_command("ECHO", argument)
+    assert await client.execute_command("ECHO", "a") == "a"
     await client.aclose()

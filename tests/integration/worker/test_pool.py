@@ -67,7 +67,7 @@ async def test_a_store_that_is_away_when_tasks_are_claimed_holds_them_up(bench: 
     tasks = [await bench.accept() for _ in range(3)]
     bench.store_faults.failing |= {"get", "get_many"}
     async with worker(bench, bench.execution(provider), provider) as held:
-        await until(lambda: bench.store_faults.calls["get"] == 3, within_s=5)
+        await until(lambda: bench.store_faults.calls["get"] >= 3, within_s=5)
         assert bench.store_faults.calls["get_many"] == 1
         assert await bench.place(tasks[0].id) == f"leased to {held.beat.id}"
         bench.store_faults.wake()

@@ -116,6 +116,20 @@ async def test_the_end_of_the_grace_is_recorded(bench: Bench, paid: bool) -> Non
     assert provider.running == 0
 
 
+async def test_what_is_claimed_amid_a_stop_goes_back_at_once(bench: Bench) -> None:
+    provider, answer = ScriptedProvider(makes_all), asyncio.Event()
+    bench.store_faults.gates["get_many"] = answer
+    tasks = [await bench.accept() for _ in range(3)]
+    async with worker(bench, bench.execution(provider), provider) as held:
+        await until(lambda: bench.store_faults.calls["get_many"] == 1, within_s=5)
+        assert await bench.place(tasks[0].id) == f"leased to {held.beat.id}"
+        held.pool.stop()
+        answer.set()
+        await held.ended()
+        assert (await bench.real_queue.stats()).ready == 3
+    assert bench.store_faults.calls["get"] == len(provider.calls) == 0
+
+
 # --- bugs --------------------------------------------------------------------------------------------
 
 

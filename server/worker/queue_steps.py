@@ -1,4 +1,4 @@
-"""Tasks that go back to the queue, or to their owner; what Redis does not take the sweep repairs."""
+"""What a worker tells the queue of tasks that are not over; what Redis does not take the sweep repairs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from server.ports import Entry, QueueUnavailable, WorkQueue
 _log = structlog.get_logger(__name__)
 
 
-class Returns:
-    """What a worker tells the queue of tasks that are not over. Nothing is raised when Redis is away."""
+class QueueSteps:
+    """The steps by which a task waits again, changes hands or is spoken of; none raises QueueUnavailable."""
 
     def __init__(self, queue: WorkQueue, *, lease_ms: int) -> None:
         self._queue = queue

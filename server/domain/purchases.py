@@ -130,8 +130,8 @@ def open_paid_call(task: Task) -> bool:
 
 
 def _newest_first(task: Task) -> list[Call]:
-    """All calls; a task's maps are in ascending order of number."""
-    return [call for attempt in reversed(task.attempts.values()) for call in reversed(attempt.calls.values())]
+    """All calls; a task's attempts, and their calls, are in ascending order of number."""
+    return [call for attempt in task.attempts.values() for call in attempt.calls.values()][::-1]
 
 
 def _to_fetch(task: Task, calls: Iterable[Call], missing: Iterable[int]) -> tuple[Step, ...]:

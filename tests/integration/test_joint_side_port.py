@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http.client import IncompleteRead
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,12 +169,19 @@ async def test_one_that_answers_something_else_is_as_one_that_hangs(joint: Joint
 async def test_one_that_hangs_does_not_keep_the_images(
     joint: Joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joint_side_port, "BEGIN_TIMEOUT_S", 0.05)
+    silent, asked = joint.listening["2"], list[str]()
+
+    def silent_first(bases: Sequence[str]) -> str:
+        asked.append(silent if silent in bases else bases[0])
+        return asked[-1]
+
+    monkeypatch.setattr(joint_side_port, "random", SimpleNamespace(choice=silent_first))
+    monkeypatch.setattr(joint_side_port, "BEGIN_TIMEOUT_S", 1.0)
     outputs = await FilesystemOutputStore.open(tmp_path)
     await outputs.put(KEY, b"a picture", mime_type="image/png")
     joint.processes["1"].side.serve(outputs, lambda *_: 60.0)
-    for _ in range(8):  # whichever is asked first
-        assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
+    assert (await joint.ask(f"/outputs/{KEY}")).body == b"a picture"
+    assert asked == [silent, joint.listening["1"]]
     await outputs.aclose()
 
 

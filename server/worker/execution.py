@@ -65,7 +65,7 @@ class Execution:
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
-        self._steps = QueueSteps(queue, lease_ms=budget.lease_ms)
+        self._queue = QueueSteps(queue, lease_ms=budget.lease_ms)
         self._outputs = outputs
         self._providers = providers
         self._route = route
@@ -75,7 +75,7 @@ class Execution:
         self._tools = Tools(
             store=store,
             outputs=outputs,
-            announce=self._steps.announce,
+            announce=self._queue.announce,
             new_key=new_key,
             result_key=result_key,
             budget=budget,
@@ -123,10 +123,10 @@ class Execution:
             if life.expired(task, now):
                 return await self._end(task, life.expire(task, now), holder)
             if task.not_before_ms > now:
-                await self._steps.give_back(task, worker, delay_ms=task.not_before_ms - now)
+                await self._queue.give_back(task, worker, delay_ms=task.not_before_ms - now)
                 return True
         elif task.owner != worker and not await self._lost(task.owner):
-            await self._steps.hand_over(task, worker)
+            await self._queue.hand_over(task, worker)
             return True
         found = await find_results(self._outputs, task, self._tools.result_key)
         if found:
@@ -139,7 +139,7 @@ class Execution:
         provider = self._providers.get(task.provider)
         if provider is None:
             self._log.error("no such provider in this worker", provider=task.provider, task_id=task.id)
-            await self._steps.give_back(task, worker, delay_ms=self._lease_ms)
+            await self._queue.give_back(task, worker, delay_ms=self._lease_ms)
             return True
         route = self._route(task.model, provider.name)
         groups = provider.groups and route.parameters.groups
@@ -153,7 +153,7 @@ class Execution:
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
             return await self._end(task, writes.with_images(end, found), holder)
         if not holder.may_call():
-            await self._steps.give_back(task, worker, delay_ms=0)
+            await self._queue.give_back(task, worker, delay_ms=0)
             return True
         write, marked = life.mark(
             task,
@@ -175,7 +175,7 @@ class Execution:
         else:
             if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
                 self._stale(marked, worker)
-            await self._steps.give_back(marked, worker, delay_ms=0)
+            await self._queue.give_back(marked, worker, delay_ms=0)
         return True
 
     async def _marked(self, write: Write, task: Task, marked: Task, worker: str) -> bool:
@@ -188,7 +188,7 @@ class Execution:
             with contextlib.suppress(StoreUnavailable):
                 if _is_mine(await self._store.get(marked.id), marked):
                     await self._store.write(verdicts.after_drain(marked, self._now_ms()))
-            await self._steps.give_back(task, worker, delay_ms=0)
+            await self._queue.give_back(task, worker, delay_ms=0)
             raise
         if task.state is TaskState.PROCESSING:
             count_calls(self._metrics, task, write)
@@ -211,7 +211,7 @@ class Execution:
             raise
         if end is None or not won:
             self._stale(attempt.task, holder.worker)
-            await self._steps.give_back(attempt.task, holder.worker, delay_ms=0)
+            await self._queue.give_back(attempt.task, holder.worker, delay_ms=0)
         else:
             await self._let_go(attempt.task, end, holder)
 
@@ -232,7 +232,7 @@ class Execution:
         if won:
             await self._let_go(task, end, holder)
         else:  # refused, or written before the stop came: whoever claims it next reads which
-            await self._steps.give_back(task, holder.worker, delay_ms=0)
+            await self._queue.give_back(task, holder.worker, delay_ms=0)
 
     async def _references(self, task: Task) -> tuple[bytes, ...] | TaskError:
         """The reference images' bytes, read before anything is marked; the error when one is gone."""
@@ -261,7 +261,7 @@ class Execution:
         if end.delay_ms is None:
             self._over(task, end.write, holder)
         else:
-            await self._steps.give_back(task, holder.worker, delay_ms=end.delay_ms)
+            await self._queue.give_back(task, holder.worker, delay_ms=end.delay_ms)
 
     def _over(self, task: Task, write: Write, holder: Holder) -> None:
         self._metrics.tasks_finished.labels(str(write.set["state"])).inc()

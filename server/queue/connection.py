@@ -96,9 +96,8 @@ class _Client(Redis):
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except Exception as error:
-            if (
-                self.connection_pool.closed
-            ):  # then it may be anything, from uvloop's RuntimeError to an AttributeError
+            # Then it may be anything, from uvloop's RuntimeError to an AttributeError.
+            if self.connection_pool.closed:
                 raise RedisConnectionError(CLOSED) from error
             raise
         finally:

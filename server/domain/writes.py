@@ -9,7 +9,7 @@ Paths of `Write.set` follow the stored document (`server.store.documents`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -61,24 +61,21 @@ def without(write: Write, removed: Sequence[str]) -> Write:
     """The same write, which then also removes what stands at these paths."""
     if not removed:
         return write
-    kept = {path: value for path, value in write.set.items() if not within(path, removed)}
-    unset = [path for path in write.unset if not within(path, removed)]
-    return replace(write, set=kept, unset=(*unset, *removed))
+    kept = {path: write.set[path] for path in outside(removed, write.set)}
+    return replace(write, set=kept, unset=(*outside(removed, write.unset), *removed))
 
 
 def merged(first: Write, then: Write) -> Write:
     """One write that does what both do, one after the other, under the conditions of `then`."""
-    kept = {path: value for path, value in first.set.items() if not within(path, then.unset)}
-    unset = [path for path in first.unset if path not in then.set and not within(path, then.unset)]
+    kept = {path: first.set[path] for path in outside(then.unset, first.set)}
+    unset = [path for path in outside(then.unset, first.unset) if path not in then.set]
     return replace(then, set={**kept, **then.set}, unset=(*unset, *then.unset))
 
 
-def within(path: str, removed: Sequence[str]) -> bool:
-    """Whether what stands at the path goes with these, as it or something around it is one of them."""
-    for gone in removed:
-        if path.startswith(gone) and (len(path) == len(gone) or path[len(gone)] == "."):
-            return True
-    return False
+def outside(removed: Sequence[str], paths: Iterable[str]) -> list[str]:
+    """Those of the paths at which something still stands once these are removed, each with all below it."""
+    below = tuple([f"{path}." for path in removed])
+    return [path for path in paths if path not in removed and not path.startswith(below)]
 
 
 def expiry() -> TaskError:

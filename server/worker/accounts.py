@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from server.domain import costs
 from server.domain.task import CallState, StoredImage, Task
-from server.domain.writes import Write, within
+from server.domain.writes import Write, outside
 from server.metrics import Metrics
 
 
@@ -19,7 +19,7 @@ def count_calls(metrics: Metrics, task: Task, write: Write) -> None:
         path = f"attempts.{attempt.number}.calls.{number}"
         if not call.paid:
             continue
-        if within(path, write.unset):
+        if not outside(write.unset, [path]):
             end = "refused"
         else:
             ended = replace(call, state=CallState(str(write.set.get(f"{path}.state", call.state.value))))

@@ -28,6 +28,7 @@ from benchmarks.report import Conditions
 from benchmarks.rounds import Results, measure_pick_ups, measure_work, prepared, tell
 from benchmarks.service import OURS_WITH_PICTURE, Service
 from benchmarks.stopping import stop_on_signals
+from tests.commit import commit
 from tests.redis_server import RedisServer
 
 PARTS = {
@@ -52,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop_on_signals()
     effort = QUICK if arguments.quick else Effort(rounds=arguments.rounds)
     parts = [arguments.only] if arguments.only else [part for part in PARTS if part not in LONG]
-    date, load_before = f"{datetime.now(UTC):%Y-%m-%d}", os.getloadavg()[0]
-    commit = _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"])
+    date, load_before, at = f"{datetime.now(UTC):%Y-%m-%d}", os.getloadavg()[0], commit()
 
     results = Results()
     contenders: list[Contender] = [Service(), Service(picture=True)]
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Conditions(
             date=date,
             command=shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
-            commit=commit,
+            commit=at,
             machine=_machine(),
             redis=redis_version,
             load_generator=generator(),
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             contenders={contender.name: contender.description for contender in contenders},
         )
 
-    page = None if arguments.quick else free_page(arguments.out, date, commit, arguments.only or "")
+    page = None if arguments.quick else free_page(arguments.out, date, at, arguments.only or "")
     with RedisServer() as redis:
         part = parts[0]
         try:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results.broken_off(part)
             raise
         finally:
-            found = conditions(_first_line([redis.executable, "--version"]))
+            found = conditions(_version_of(redis.executable))
             tell("\n" + keep(page, found, results))
     if page is not None and (results.work or results.pick_ups):
         keep_with_plot(page, found, results)
@@ -156,11 +156,8 @@ def _machine() -> str:
     )
 
 
-def _first_line(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # a machine without git
-        return "unknown"
+def _version_of(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return (done.stdout.splitlines() or ["unknown"])[0]
 
 

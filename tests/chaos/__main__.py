@@ -17,6 +17,7 @@ from tests.chaos.report import Result, markdown, table
 from tests.chaos.rows import ROWS
 from tests.chaos.run import NewStore, Row, Run
 from tests.chaos.stores import MongoStore, SqliteStore
+from tests.commit import commit
 from tests.mongo_process import MongoServer, find_program
 from tests.nursery import Nursery
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="also write the report to this file")
     arguments = parser.parse_args(argv)
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
+    at = commit()  # before the report itself changes the folder
     results: list[Result] = []
     with Nursery() as nursery, _stores(arguments.store) as new_store:
         for name in arguments.row or ROWS:
@@ -50,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(results))
     if arguments.out is not None:
         command = " ".join(["python -m tests.chaos", *(sys.argv[1:] if argv is None else argv)])
-        page = markdown(results, command=command, store=arguments.store, seed=seed, short=arguments.short)
+        page = markdown(
+            results, command=command, commit=at, store=arguments.store, seed=seed, short=arguments.short
+        )
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(page)
     return 0 if all(result.kept for result in results) else 1

@@ -80,14 +80,16 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
-def markdown(results: Sequence[Result], *, command: str, store: str, seed: int, short: bool) -> str:
+def markdown(
+    results: Sequence[Result], *, command: str, commit: str, store: str, seed: int, short: bool
+) -> str:
     """The whole report as a page."""
     took_s = sum(result.took_s for result in results)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
         f"# Kill matrix, {datetime.now(UTC):%Y-%m-%d}",
         "",
-        f"`{command}`: store {store}, seed {seed}{', short form' if short else ''}, "
+        f"`{command}` at {commit}: store {store}, seed {seed}{', short form' if short else ''}, "
         f"{took_s / 60:.1f} minutes.",
         f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores.",
         "",

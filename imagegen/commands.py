@@ -24,7 +24,7 @@ from imagegen.fields import RequestFields
 from imagegen.models import HEADERS, columns
 from imagegen.saving import CannotSave, Destination, save
 from imagegen.screen import Screen, Tracker
-from imagegen.tasks import has_ended, reason_name, result_of, state_name, still_running
+from imagegen.tasks import has_ended, may_be_charged, reason_name, result_of, state_name, still_running
 from imagegen.timeline import duration, measures
 
 GLANCE_S = 1.0
@@ -125,7 +125,12 @@ class _Command:
         answer = await self.client.cancel(self.arguments.task_id)
         sent = answer.sent != Sent.SENT_NOT_SENT
         self.screen.document({"task_id": answer.task.task_id, "state": state_name(answer.task), "sent": sent})
-        cost = "what the provider was asked for may be charged" if sent else "nothing was sent to a provider"
+        if not sent:
+            cost = "nothing was sent to a provider"
+        elif may_be_charged(answer.task):
+            cost = "what the provider was asked for may be charged"
+        else:
+            cost = "nothing is charged for it"
         if answer.task.state == TaskState.TASK_STATE_CANCELLED:
             self.screen.line(("✓ ", "green"), f"task {answer.task.task_id} is cancelled; {cost}")
             return DONE

@@ -13,6 +13,8 @@ from imagegen.errors import StillRunning, TaskFailed
 ENDED = frozenset(
     {TaskState.TASK_STATE_COMPLETED, TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELLED}
 )
+FREE_PROVIDER = "local"
+"""What it draws costs nothing, in every deployment."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -24,6 +26,12 @@ def has_ended(task: Task) -> bool:
 def state_name(task: Task) -> str:
     """The state in lower case, without its prefix: "pending", "completed"."""
     return TaskState.Name(task.state).removeprefix("TASK_STATE_").lower()
+
+
+def may_be_charged(task: Task) -> bool:
+    """Whether what providers were asked for by the task may cost something."""
+    asked = {attempt.provider for attempt in task.attempts if attempt.HasField("sent_time")}
+    return not asked | {task.provider} <= {FREE_PROVIDER}
 
 
 def reason_name(error: TaskError) -> str:

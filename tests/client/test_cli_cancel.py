@@ -7,16 +7,24 @@ from pathlib import Path
 
 import grpc
 import pytest
+from task.v1.attempt_pb2 import Attempt
 from task.v1.task_pb2 import Task, TaskState
 from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, Sent
 
 from imagegen.client import ImageClient
 from imagegen.errors import NotFound
+from tests.client import example_tasks
 from tests.client.command_line import imagegen
-from tests.client.example_tasks import PROCESSING
+from tests.client.example_tasks import after
 from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
 
-CANCELLED = Task(task_id=TASK_ID, state=TaskState.TASK_STATE_CANCELLED)
+CANCELLED = Task(task_id=TASK_ID, state=TaskState.TASK_STATE_CANCELLED, provider="ark")
+DRAWING = example_tasks.PROCESSING
+PROCESSING = example_tasks.task(TaskState.TASK_STATE_PROCESSING, provider="ark")
+DRAWN = example_tasks.task(TaskState.TASK_STATE_CANCELLED, attempts=DRAWING.attempts)
+MOVED = example_tasks.task(
+    TaskState.TASK_STATE_CANCELLED, attempts=[Attempt(provider="ark", sent_time=after(1)), *DRAWING.attempts]
+)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +42,19 @@ CANCELLED = Task(task_id=TASK_ID, state=TaskState.TASK_STATE_CANCELLED)
             f"task {TASK_ID} was asked to end and still runs; "
             "what the provider was asked for may be charged\n",
         ),
+        (DRAWN, Sent.SENT_SENT, f"✓ task {TASK_ID} is cancelled; nothing is charged for it\n"),
+        (
+            DRAWING,
+            Sent.SENT_SENT,
+            f"task {TASK_ID} was asked to end and still runs; nothing is charged for it\n",
+        ),
+        (
+            MOVED,
+            Sent.SENT_SENT,
+            f"✓ task {TASK_ID} is cancelled; what the provider was asked for may be charged\n",
+        ),
     ],
-    ids=["not sent", "sent", "still running"],
+    ids=["not sent", "sent", "still running", "drawn", "still drawing", "drawn after all"],
 )
 async def test_it_says_what_became_of_the_task(
     task: Task, sent: Sent, says: str, service: ScriptedService, tmp_path: Path
@@ -45,7 +64,7 @@ async def test_it_says_what_became_of_the_task(
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(says)
     assert service.asked("CancelTask") == [CancelTaskRequest(task_id=TASK_ID)]
-    if task is PROCESSING:
+    if task.state == TaskState.TASK_STATE_PROCESSING:
         assert f"imagegen task {TASK_ID} --wait" in outcome.out
 
 

@@ -68,6 +68,8 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
             return _unreachable(error, errand)
         case StillRunning():
             return f"task {errand.task_id} is still running and goes on. Fetch it: {errand.next_command()}"
+        case TaskFailed(reason="TASK_CANCELLED"):
+            return f"task {errand.task_id} was cancelled"
         case TaskFailed():
             return f"task {errand.task_id} failed: {_sentence(error.message)} ({error.reason})"
         case InvalidRequest() if error.violations:

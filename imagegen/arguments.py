@@ -26,7 +26,7 @@ MAX_REFERENCE_BYTES = 10 * 1024 * 1024
 _EPILOG = """\
 exit codes:
     0  done
-    1  the task failed, or the service reported an error
+    1  the task failed or was cancelled, or the service reported an error
     2  wrong usage, or a request that the service finds invalid
     3  the service cannot be reached
     4  still running when --timeout was over; the task goes on

@@ -12,12 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from task.v1.task_pb2 import Task
+from task.v1.task_pb2 import Task, TaskState
 from task.v1.task_service_pb2 import GetTaskResponse, WaitTaskResponse
 
 from imagegen.cli import main
 from tests.client.command_line import PATIENCE_S, environment, imagegen
-from tests.client.example_tasks import PENDING, PROCESSING, completed, failed
+from tests.client.example_tasks import PENDING, PROCESSING, completed, failed, task
 from tests.client.scripted_server import TASK_ID, Fault, ScriptedService
 
 
@@ -66,6 +66,12 @@ async def test_the_exit_code_tells_the_end_only_when_it_is_waited_for(
     assert (glance.code, glance.err) == (without, "")
     assert waited.code == with_wait
     assert (waited.err == "") == (with_wait == 0)
+
+
+async def test_a_cancelled_task_did_not_fail(service: ScriptedService, tmp_path: Path) -> None:
+    stands(service, task(TaskState.TASK_STATE_CANCELLED))
+    outcome = await imagegen("task", TASK_ID, "--wait", "--target", service.target, cwd=tmp_path)
+    assert (outcome.code, outcome.err) == (1, f"imagegen: task {TASK_ID} was cancelled\n")
 
 
 async def test_the_end_of_the_wait_as_json_names_both_ids(service: ScriptedService, tmp_path: Path) -> None:

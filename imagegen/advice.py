@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,8 @@ class Errand:
     output: str | None = None
     request_id: str = ""
     task_id: str = ""
+    references: Sequence[str] = ()
+    """The reference images in the words of the command line."""
     cancels: bool = False
     """Whether the task was asked to end: without an answer nobody knows whether it goes on."""
 
@@ -73,7 +76,9 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
         case TaskFailed():
             return f"task {errand.task_id} failed: {_sentence(error.message)} ({error.reason})"
         case InvalidRequest() if error.violations:
-            wrong = "; ".join(f"{v.field}: {_sentence(v.description)}" for v in error.violations)
+            wrong = "; ".join(
+                f"{_given(v.field, errand)}: {_sentence(v.description)}" for v in error.violations
+            )
             return f"the request is invalid: {wrong}"
         case Unavailable() if error.retry_after_s:
             return f"{_sentence(error.message)} (try again in {duration(error.retry_after_s)})"
@@ -148,6 +153,14 @@ def _maybe_accepted(errand: Errand) -> str:
 
 def _maybe_cancelled(errand: Errand) -> str:
     return f"whether task {errand.task_id} was cancelled is not known; the same command may be repeated"
+
+
+def _given(path: str, errand: Errand) -> str:
+    """The argument that the field of the request was made of, where its path tells less than that."""
+    place = re.match(r"reference_images\[(\d+)\]", path)
+    if place is not None and int(place[1]) < len(errand.references):
+        return f"--reference {errand.references[int(place[1])]}"
+    return "--reference" if path == "reference_images" else path
 
 
 def _sentence(text: str) -> str:

@@ -128,7 +128,7 @@ def request_fields(arguments: argparse.Namespace) -> RequestFields:
         "size": arguments.size,
         "watermark": arguments.watermark,
         "seed": arguments.seed,
-        "references": arguments.reference,
+        "references": [picture for _, picture in arguments.reference],
         "quality": arguments.quality,
         "output_format": arguments.format or cast(Any, arguments.output.format),
         "negative_prompt": arguments.negative,
@@ -205,6 +205,11 @@ def reference(text: str) -> Reference:
     return OutputRef(task_id=earlier[1], index=int(earlier[2]))
 
 
+def named_reference(text: str) -> tuple[str, Reference]:
+    """A reference behind the words that name it."""
+    return text, reference(text)
+
+
 def output(text: str) -> Destination:
     """Where to save pictures: a directory, or a file."""
     try:
@@ -251,7 +256,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--watermark", action="store_true", help="with a visible watermark")
     picture.add_argument(
         "--reference",
-        type=reference,
+        type=named_reference,
         action="append",
         default=[],
         metavar="FILE|URL|TASK_ID:INDEX",

@@ -41,6 +41,7 @@ async def run(arguments: argparse.Namespace) -> int:
         tls=arguments.tls,
         output=str(destination.path) if destination else None,
         request_id=getattr(arguments, "request_id", None) or "",
+        references=[text for text, _ in getattr(arguments, "reference", ())],
     )
 
     def report(message: str, document: dict[str, Any], code: int) -> int:

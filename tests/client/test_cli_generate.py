@@ -201,6 +201,33 @@ async def test_an_invalid_request_names_every_field(service: ScriptedService, tm
     assert one_line(outcome.err) == expected
 
 
+async def test_a_wrong_reference_is_named_as_it_was_given(service: ScriptedService, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    wrong = (
+        ("reference_images", "have too many bytes together"),
+        ("reference_images[0].data", "is no picture"),
+        ("reference_images[2].output.index", "is 99"),
+        ("reference_images[3].url", "came out of nowhere"),
+    )
+    fault = Fault(code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_FIELD", violations=wrong)
+    service.on("GenerateImageAsync", fault)
+    service.on("StreamSequentialImages", fault)
+    for command in ("generate", "sequence"):
+        outcome = await imagegen(
+            *(command, "a cat", "--reference", "notes.txt", "--reference", "https://example.com/b.png"),
+            *("--reference", f"{TASK_ID}:99", "--target", service.target, "--json"),
+            cwd=tmp_path,
+        )
+        assert outcome.code == 2
+        assert one_line(outcome.err) == (
+            "imagegen: the request is invalid: --reference: have too many bytes together; "
+            f"--reference notes.txt: is no picture; --reference {TASK_ID}:99: is 99; "
+            "reference_images[3].url: came out of nowhere"
+        )
+        told = outcome.document()["error"]["field_violations"]
+        assert [violation["field"] for violation in told] == [field for field, _ in wrong]
+
+
 async def test_an_error_as_json(service: ScriptedService, tmp_path: Path) -> None:
     service.on("GenerateImageAsync", INVALID)
     outcome = await imagegen("generate", "a cat", "--json", "--target", service.target, cwd=tmp_path)

@@ -37,7 +37,7 @@ NO_WAIT_S = 0.25
 BUSY_RETRY_S = 5.0
 _KINDS = {"MPO": "JPEG"}
 """Of what Pillow tells apart and others do not: a JPEG file of which some cameras put more pictures."""
-_ADVICE = "send a link that works now, or the picture as `data`"
+_ADVICE = "send a link that works now, or the picture itself"
 
 
 class _Room:
@@ -182,7 +182,7 @@ class References:
             if found.late:
                 raise LinksBusy(
                     "Too many links of reference images are being read. Nothing was accepted; try again in a "
-                    "moment, or send the pictures as `data`.",
+                    "moment, or send the pictures themselves.",
                     metadata={"limit": "links_at_once", "limit_value": str(READ_AT_ONCE)},
                     retry_after_s=BUSY_RETRY_S,
                 )

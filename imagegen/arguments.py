@@ -20,6 +20,7 @@ from imagegen.fields import Reference, RequestFields, image_request, sequence_re
 from imagegen.saving import SUFFIXES, CannotSave, Destination, expanded
 
 DEFAULT_TARGET = "localhost:8080"
+GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
 YEAR_S = 366 * 86400
 MAX_REFERENCE_BYTES = 10 * 1024 * 1024
 
@@ -63,9 +64,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _build_parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
-        prog="imagegen", description="Makes pictures.", epilog=_EPILOG, formatter_class=formatter
+        prog="imagegen",
+        description="Makes pictures.",
+        epilog=_EPILOG,
+        formatter_class=formatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"imagegen {metadata.version('imagegen')}")
+    _add_common(parser)
+    parser.set_defaults(target=os.environ.get("IMAGEGEN_TARGET") or DEFAULT_TARGET, tls=False, json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, text: str, positional: str = "") -> argparse.ArgumentParser:
@@ -78,20 +85,7 @@ def _build_parser() -> argparse.ArgumentParser:
             formatter_class=formatter,
             allow_abbrev=False,
         )
-        service = added.add_argument_group("service")
-        service.add_argument(
-            "--target",
-            type=utf8,
-            metavar="HOST:PORT",
-            default=os.environ.get("IMAGEGEN_TARGET") or DEFAULT_TARGET,
-            help=f"where the service is (default: IMAGEGEN_TARGET, else {DEFAULT_TARGET})",
-        )
-        service.add_argument("--tls", action="store_true", help="connect with TLS")
-        added.add_argument(
-            "--json",
-            action="store_true",
-            help="print exactly one JSON document; that of an error has task_id, request_id and error",
-        )
+        _add_common(added)
         return added
 
     generate = command("generate", "Make one picture.", "PROMPT")
@@ -185,6 +179,16 @@ def utf8(text: str) -> str:
     return text
 
 
+def target(text: str) -> str:
+    """Where a service is: a host with or, for 443, without a port, or an address by a scheme of gRPC's."""
+    host = re.fullmatch(r"(?:[^\s:/@\[\]]+|\[[^\s/@\[\]]+\])(?::([0-9]{1,5}))?", utf8(text))
+    if (host is None or not 0 < int(host[1] or 443) < 65536) and not text.startswith(GRPC_SCHEMES):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no HOST:PORT; write --target or IMAGEGEN_TARGET like {DEFAULT_TARGET}"
+        )
+    return text
+
+
 def reference(text: str) -> Reference:
     """An image to work from: a file's bytes, a link, or an earlier picture as TASK_ID:INDEX."""
     if text.startswith(("http://", "https://")):
@@ -232,6 +236,26 @@ def output_format(text: str) -> str:
     if known is None:
         raise argparse.ArgumentTypeError(f"{text!r} is none of png, jpeg, webp")
     return known
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """What may stand before the command and behind it: the defaults are the whole line's, or the command's
+    would take the place of what stands before it."""
+    service = parser.add_argument_group("service")
+    service.add_argument(
+        "--target",
+        type=target,
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help=f"where the service is (default: IMAGEGEN_TARGET, else {DEFAULT_TARGET})",
+    )
+    service.add_argument("--tls", action="store_true", default=argparse.SUPPRESS, help="connect with TLS")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print exactly one JSON document; that of an error has task_id, request_id and error",
+    )
 
 
 def _add_request(parser: argparse.ArgumentParser) -> None:

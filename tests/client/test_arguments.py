@@ -10,7 +10,16 @@ import pytest
 from task.v1.image_pb2 import Image
 
 from imagegen import OutputRef
-from imagegen.arguments import duration_s, label, parse, reference, request_fields, whole
+from imagegen.arguments import (
+    DEFAULT_TARGET,
+    duration_s,
+    label,
+    parse,
+    reference,
+    request_fields,
+    target,
+    whole,
+)
 from imagegen.saving import CannotSave, Destination, save
 
 PNG = Image(index=3, mime_type="image/png")
@@ -90,6 +99,54 @@ def test_a_directory_that_is_named_like_a_picture_takes_any_format(tmp_path: Pat
     for options, wanted in (((), None), (("--format", "png"), "png")):
         arguments = parse(["generate", "a cat", "-o", str(tmp_path / "d.jpg"), *options])
         assert request_fields(arguments)["output_format"] == wanted
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--target", "images.example:80", "--tls", "--json", "models"),
+        ("models", "--target", "images.example:80", "--tls", "--json"),
+        ("--target", "other.example:1", "--tls", "models", "--json", "--target", "images.example:80"),
+    ],
+    ids=["before", "behind", "both: the last one counts"],
+)
+def test_what_every_command_takes_may_stand_before_it_or_behind(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEGEN_TARGET", ":::")  # looked at only where nothing else is given
+    arguments = parse(words)
+    assert (arguments.target, arguments.tls, arguments.json) == ("images.example:80", True, True)
+
+
+def test_without_them_a_command_has_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGEGEN_TARGET", raising=False)
+    arguments = parse(["models"])
+    assert (arguments.target, arguments.tls, arguments.json) == (DEFAULT_TARGET, False, False)
+
+
+TARGETS = ("images.example", "[::1]:8080", "10.0.0.1:65535", "dns:///images.example:80", "unix:///run/x.sock")
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_targets(text: str) -> None:
+    assert target(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":::", "::1", ":80", "a:", "a:b", "a:0", "a:65536", "a:８０", "a b:80", "http://a:80", "u@a:80"],
+)
+def test_no_targets(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    told = (
+        f"argument --target: {text!r} is no HOST:PORT; write --target or IMAGEGEN_TARGET like localhost:8080"
+    )
+    for words in (["--target", text, "health"], ["health", "--target", text]):
+        with pytest.raises(SystemExit):
+            parse(words)
+        assert told in capsys.readouterr().err
+    monkeypatch.setenv("IMAGEGEN_TARGET", text or ":")
+    with pytest.raises(SystemExit):
+        parse(["health"])
 
 
 def test_labels() -> None:

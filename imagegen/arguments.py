@@ -293,7 +293,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         type=output,
         default=".",
         metavar="DIR|FILE",
-        help="where to save (default: the current directory)",
+        help=f"where to save (default: the current directory); FILE ends in {', '.join(SUFFIXES)}",
     )
     saving.add_argument(
         "--format",

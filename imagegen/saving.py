@@ -12,6 +12,10 @@ from pathlib import Path
 from task.v1.image_pb2 import Image
 
 SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+UNSAVABLE_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jpe", ".jxl", ".svg", ".tif", ".tiff")
+)
+"""Of pictures that the service does not make: who writes one does not want a directory of that name."""
 MAX_NAME_BYTES = 255 - len("-14")
 """What file systems take, less the longest number of a picture."""
 
@@ -30,10 +34,14 @@ class Destination:
     @classmethod
     def parse(cls, text: str) -> Destination:
         """A path that ends like a picture and is no directory is a file; every other is a directory. Raises
-        CannotSave for one that no file system takes or that cannot be looked at."""
+        CannotSave for a file of a format that is not made, and for a path that no file system takes or that
+        cannot be looked at."""
         try:
             path = expanded(text)
-            if path.suffix.lower() in SUFFIXES:
+            suffix = path.suffix.lower()
+            if suffix in UNSAVABLE_SUFFIXES and not path.is_dir():
+                raise CannotSave(f"{text} ends in {suffix}; allowed for a file: {', '.join(SUFFIXES)}")
+            if suffix in SUFFIXES:
                 if (length := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
                     raise CannotSave(f"the file name has {length} bytes; allowed: {MAX_NAME_BYTES}")
                 if not path.is_dir():

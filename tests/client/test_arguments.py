@@ -180,6 +180,21 @@ def test_a_directory_that_is_named_like_a_picture(tmp_path: Path) -> None:
     assert Destination.parse(str(tmp_path / "d.png")).directory == tmp_path / "d.png"
 
 
+@pytest.mark.parametrize("name", ["cat.bmp", "cat.GIF", "new/cat.tiff"])
+def test_a_file_of_a_format_that_is_not_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suffix = Path(name).suffix.lower()
+    told = f"argument -o/--output: {name} ends in {suffix}; allowed for a file: .png, .jpg, .jpeg, .webp"
+    for words in (["generate", "a cat", "-o", name], ["task", "T", "-o", name]):
+        with pytest.raises(SystemExit):
+            parse(words)
+        assert told in capsys.readouterr().err
+    Path(name).mkdir(parents=True)
+    assert Destination.parse(name).directory == Path(name), "a directory that is there is one"
+
+
 def test_saving_replaces_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     save(b"a long first version", path)

@@ -167,10 +167,13 @@ class Sweep:
 
     async def _begin_rebuild(self, held: SweepState, *, expired: int) -> SweepReport:
         """The start marker comes first: a flush after it takes it along, and the rebuild begins again."""
+        unfinished = await self._store.live_page(after="", limit=1)
         start = Marker(run_id=held.run_id, nonce=secrets.token_hex(4), last_id="")
         begun = await self._queue.replace_marker(held.swept, start)
-        if begun:
+        if begun and unfinished:
             _log.warning("rebuilding the queue from the store: %s", "other Redis" if held.swept else "empty")
+        elif begun:  # as at every first start
+            _log.info("the queue begins empty: the store holds no unfinished task")
         return SweepReport(expired=expired, rebuilding=begun, more=True)
 
     async def _start_walk(self, marker: Marker) -> bool:

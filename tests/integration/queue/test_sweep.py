@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -210,7 +211,7 @@ async def test_a_second_sweep_finds_nothing_to_do(sweep: Sweep, board: Board, st
     assert (await marker(board)).nonce == before.nonce
 
 
-@pytest.mark.parametrize("strike", range(6))
+@pytest.mark.parametrize("strike", range(7))
 async def test_a_flush_between_reading_the_store_and_acting_begins_the_rebuild_again(
     sweep: Sweep, board: Board, store: MemoryStore, strike: int
 ) -> None:
@@ -228,9 +229,27 @@ async def test_a_flush_between_reading_the_store_and_acting_begins_the_rebuild_a
 
     reports = await run(sweep)
 
-    assert sum(report.rebuilding for report in reports) == (2 if strike < 4 else 1)
-    if strike < 4:
+    assert sum(report.rebuilding for report in reports) == (2 if 0 < strike < 5 else 1)
+    if strike < 5:
         assert await board.read() == State(lines={ANN: [f"t{n}" for n in range(10)]})
+
+
+async def test_only_a_queue_that_lacks_something_is_worth_a_warning(
+    sweep: Sweep, board: Board, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="server.queue.sweep")
+    store.add("over", state=TaskState.COMPLETED)
+    first_start = await run(sweep)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+    store.add("t1")
+    await board.client.flushall()
+    lost = await run(sweep)
+
+    assert first_start[0].rebuilding
+    assert lost[0].rebuilding
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert caplog.messages[1] == "rebuilding the queue from the store: empty"
 
 
 async def test_the_marker_follows_up_to_the_grace(

@@ -160,7 +160,7 @@ async def _serve(run: Run, settings: Settings, ready_fd: int | None) -> int:
 
     def on_ready(listening: Listening) -> None:
         ports = {"grpc_port": listening.grpc_port, "http_port": listening.http_port}
-        log.info("listening", **ports)
+        log.info("listening", **{name: port for name, port in ports.items() if port})
         if ready_fd is not None:
             # Who asked may be stopping, and not read it any more.
             with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as file:

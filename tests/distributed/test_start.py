@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
@@ -104,6 +105,14 @@ async def test_promtool_accepts_the_metrics_of_both_roles() -> None:
             )
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stderr == b""
+
+
+def test_each_role_logs_the_ports_that_it_has() -> None:
+    with running_stack() as stack:
+        for role, has in (("api", {"grpc_port", "http_port"}), ("worker", {"http_port"})):
+            lines = [json.loads(line) for line in stack.start(role).log().splitlines()]
+            [listening] = [line for line in lines if line["event"] == "listening"]
+            assert {name for name in listening if name.endswith("_port")} == has
 
 
 @pytest.mark.parametrize("role", ["api", "worker"])

@@ -131,6 +131,8 @@ async def _run_all(settings: Settings, ready_fd: int | None) -> None:
         stop.set()
         if main is not None and (asked == 2 or not started):
             main.cancel()  # still starting, or asked twice: no more patience
+        elif ready_fd is None and asked == 1:
+            print(_farewell(settings), flush=True)
 
     started = False
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,3 +168,10 @@ image.v1.ImageService/GenerateImage
 
 Ctrl-C stops it; the next start goes on with the tasks of this one.
 """
+
+
+def _farewell(settings: Settings) -> str:
+    return (
+        f"Stopping: work under way gets up to {settings.grace_s:g} s (SHUTDOWN_GRACE_SECONDS) to end; "
+        "Ctrl-C again stops at once."
+    )

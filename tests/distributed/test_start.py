@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +134,28 @@ def stops_in_order(process: ServiceProcess, how: signal.Signals) -> None:
 def test_ctrl_c_stops_the_embedded_stack_in_order() -> None:
     with running_stack(REDIS_URL="", STORE_URL="") as stack:
         stops_in_order(stack.start("all", fresh=True), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the worker in /proc")
+def test_ctrl_c_says_how_long_a_stop_may_take_and_that_another_one_ends_it(tmp_path: Path) -> None:
+    settings = {"GRPC_PORT": "0", "HTTP_PORT": "0", "SHUTDOWN_GRACE_SECONDS": "300", "LOG_LEVEL": "error"}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **settings}
+    command = [sys.executable, "-m", "server", "all"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as stack:
+        try:
+            assert stack.stdout is not None
+            assert any(line.startswith("Ctrl-C stops it") for line in stack.stdout)
+            children = Path(f"/proc/{stack.pid}/task/{stack.pid}/children").read_text().split()
+            [worker] = [pid for pid in children if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(int(worker), signal.SIGSTOP)  # so that it would take the whole grace
+            stack.send_signal(signal.SIGINT)
+            said = [stack.stdout.readline() for _ in range(2)]
+            stack.send_signal(signal.SIGINT)
+            assert stack.wait(30) == 0
+        finally:
+            stack.kill()
+    takes = "work under way gets up to 300 s (SHUTDOWN_GRACE_SECONDS) to end"
+    assert said == ["\n", f"Stopping: {takes}; Ctrl-C again stops at once.\n"]
 
 
 def test_an_embedded_stack_whose_supervision_ends_by_a_bug_says_so_and_ends() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server.domain.catalogue import Model
 from server.providers.catalogue import CatalogueError, load_catalogue
 from tests.docs.tables import ROOT, make_targets, metrics_rows, settings_rows
 
@@ -59,6 +60,15 @@ def test_no_placeholder_is_left() -> None:
 def test_every_model_of_the_catalogue_is_told() -> None:
     told = set(re.findall(r"^\| `([\w.-]+)`.*\| `(?:ark|jimeng|openai|local)` \|$", README, re.MULTILINE))
     assert told == {model.id for model in load_catalogue().models}
+
+
+@pytest.mark.parametrize("model", load_catalogue().models, ids=lambda model: model.id)
+def test_what_a_model_takes_is_told_as_it_is(model: Model) -> None:
+    takes = model.routes[0].parameters
+    names = [name for name in ("seed", "guidance_scale", "watermark") if getattr(takes, name)]
+    names += [f"quality {quality}" for quality in model.qualities if quality != "standard"]
+    [row] = re.findall(rf"^\| `{re.escape(model.id)}`.*$", README, re.MULTILINE)
+    assert row.split(" | ")[3] == ", ".join(names)
 
 
 def test_the_example_of_a_catalogue_file_can_be_used(tmp_path: Path) -> None:

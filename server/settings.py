@@ -252,9 +252,32 @@ def load(env_file: str | None = ".env", **overrides: object) -> Settings:
         for item in error.errors():
             name = str(item["loc"][0]) if item["loc"] else "settings"
             field = Settings.model_fields.get(name)
-            expected = f" ({field.description})" if field is not None and field.description else ""
-            lines.append(f"{_variables(name)}: {item['msg'].removeprefix('Value error, ')}{expected}")
+            meaning = f" ({field.description})" if field is not None and field.description else ""
+            own_words = item["msg"].removeprefix("Value error, ")
+            wrong = own_words if item["type"] == "value_error" else _expected(name) or own_words
+            lines.append(f"{_variables(name)}: {wrong}{meaning}")
         raise SettingsError("\n".join(lines)) from error
+
+
+def _expected(name: str) -> str:
+    """What values the field takes, by its type and bounds; empty where these say nothing.
+
+    The wrong value is not shown: it may be a secret that was written behind the wrong name.
+    """
+    field: dict[str, Any] = Settings.model_json_schema(by_alias=False)["properties"].get(name, {})
+    kind = field.get("anyOf", [field])[0]
+    if "enum" in kind:
+        *others, last = kind["enum"]
+        return f"expected {', '.join(others)} or {last}"
+    match kind.get("type"):
+        case "boolean":
+            return "expected true or false"
+        case "integer" | "number" as number:
+            low, above, high = (kind.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+            least = f"above {above}" if low is None else f"from {low}"
+            most = "up" if high is None else f"to {high}"
+            return f"expected a {'whole ' * (number == 'integer')}number {least} {most}"
+    return ""
 
 
 def _variables(name: str) -> str:

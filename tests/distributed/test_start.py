@@ -42,7 +42,7 @@ def start(directory: Path, role: str, **settings: str) -> End:
     ("settings", "says"),
     [
         ({}, ["STORE_URL: is not set", "REDIS_URL: is not set"]),
-        ({"GRPC_PORT": "http"}, ["GRPC_PORT", "integer"]),
+        ({"GRPC_PORT": "http"}, ["GRPC_PORT: expected a whole number from 0 to 65535"]),
         ({"LOG_LEVEL": "loud", "WORKER_CONCURRENCY": "0"}, ["LOG_LEVEL", "WORKER_CONCURRENCY"]),
         ({"STORE_URL": "postgres://u:secret@h/d"}, ["STORE_URL", "mongodb://", "sqlite://"]),
         ({"REDIS_URL": "http://h"}, ["REDIS_URL", "redis://"]),

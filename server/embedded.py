@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from server.processes import KILL_AFTER_S, Child, OwnRedis, Ports, StackError, stop_all
 from server.settings import Settings
-from server.stopping import cancelled, until
+from server.stopping import before, cancelled, until
 
 
 @contextmanager
@@ -47,8 +47,12 @@ def sole_use(data_dir: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[Ports, Sequence[asyncio.Task[None]]]]:
+async def running(
+    settings: Settings, hurry: asyncio.Event
+) -> AsyncIterator[tuple[Ports, Sequence[asyncio.Task[None]]]]:
     """The service as one supervised stack; everything is stopped, in order, on leaving. Raises StackError.
+
+    Once `hurry` is set, who still works is not waited for: it dies with this process.
 
     With its ports come the tasks that supervise it: one that ends has run into a bug.
 
@@ -75,7 +79,11 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Ports, Sequence[asy
         }
         api = Child("api", ["api"], environment)
         worker = Child("worker", ["worker"], environment | {"HTTP_PORT": "0"})
-        stack.push_async_callback(stop_all, (api, worker), settings.grace_s + KILL_AFTER_S)
+
+        async def stop_children() -> None:
+            await before(hurry, stop_all((api, worker), settings.grace_s + KILL_AFTER_S))
+
+        stack.push_async_callback(stop_children)
         ports, *_ = _all_started(await asyncio.gather(api.start(), worker.start(), return_exceptions=True))
         api.keep_ports(ports)  # a restarted API must be found where it was
         supervised += (api, worker)
@@ -121,24 +129,24 @@ class _Stopped(Exception):
 
 
 async def _run_all(settings: Settings, ready_fd: int | None) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     main = asyncio.current_task()
-    asked = 0
 
     def on_signal() -> None:
-        nonlocal asked
-        asked += 1
+        if stop.is_set():
+            hurry.set()
+            return
         stop.set()
-        if main is not None and (asked == 2 or not started):
-            main.cancel()  # still starting, or asked twice: no more patience
-        elif ready_fd is None and asked == 1:
+        if main is not None and not started:
+            main.cancel()
+        elif ready_fd is None:
             print(_farewell(settings), flush=True)
 
     started = False
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     try:
-        async with running(settings) as (ports, supervising):
+        async with running(settings, hurry) as (ports, supervising):
             started = True
             _say_ready(ports, ready_fd)
             await until(stop, supervising)

@@ -84,11 +84,11 @@ dev-worker: $(RUNTIME) ## Like run-worker, with debug logs for people
 	@LOG_FORMAT=console LOG_LEVEL=debug HTTP_PORT=$${HTTP_PORT:-0} $(BIN)/python -m server worker
 
 .PHONY: redis-queue-status
-redis-queue-status: $(RUNTIME) ## Print what is in the queue at REDIS_URL
+redis-queue-status: $(RUNTIME) ## Print what is in the queue at REDIS_URL; unset: of make run
 	@LOG_LEVEL=error $(BIN)/python -m server queue-status
 
 .PHONY: redis-queue-clear
-redis-queue-clear: $(RUNTIME) ## Empty the queue at REDIS_URL after asking; unfinished tasks come back from the store
+redis-queue-clear: $(RUNTIME) ## Empty the queue at REDIS_URL (unset: of make run) after asking; unfinished tasks come back from the store
 	@read -r -p "Empty the queue? [y/N] " answer; [ "$$answer" = y ] || { echo "left as it is"; exit 1; }
 	@LOG_LEVEL=error $(BIN)/python -m server queue-clear
 

@@ -97,8 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if role.startswith("queue-"):
         from server.queue_commands import run_queue_command
 
-        require(settings, "redis_url")
-        return asyncio.run(run_queue_command(role, settings.redis_url))
+        return asyncio.run(run_queue_command(role, settings.redis_url, settings.data_dir))
     require(settings, "store_url", "redis_url")
     return run_until_stopped(_work_of(arguments), settings, ready_fd, role=role)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from server.ports import QueueUnavailable
+from server.processes import OwnRedis
 from server.queue.connection import UnsuitableRedis
 from server.queue.task_queue import RedisTaskQueue
 
 
-async def run_queue_command(command: str, redis_url: str) -> int:
-    """Print what is in the queue, or empty it; returns the exit code."""
+async def run_queue_command(command: str, redis_url: str, data_dir: Path) -> int:
+    """Print what is in the queue, or empty it; returns the exit code.
+
+    Without a `redis_url` it is the queue of the embedded stack that runs on `data_dir`.
+    """
     try:
-        queue = RedisTaskQueue(redis_url)
+        queue = RedisTaskQueue(redis_url or OwnRedis(data_dir).url)
         await queue.check()
         try:
             stats = await queue.stats()
@@ -21,7 +26,8 @@ async def run_queue_command(command: str, redis_url: str) -> int:
         finally:
             await queue.aclose()
     except (QueueUnavailable, UnsuitableRedis) as error:
-        print(f"REDIS_URL: {error}", file=sys.stderr)
+        unset = f"is not set, and no embedded stack runs on DATA_DIR {data_dir}; start one, or set it. "
+        print(f"REDIS_URL: {'' if redis_url else unset}{error}", file=sys.stderr)
         return 1
     oldest = "-" if stats.oldest_ready_ms is None else f"{stats.oldest_ready_ms / 1000:.1f} s"
     print(f"ready {stats.ready}   running {stats.leased}   delayed {stats.delayed}   oldest ready {oldest}")

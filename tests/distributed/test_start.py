@@ -166,6 +166,24 @@ def test_an_embedded_stack_whose_supervision_ends_by_a_bug_says_so_and_ends() ->
         assert "KeyError: 'a bug'" in process.log()
 
 
+def test_queue_commands_without_redis_url_find_the_embedded_stack_of_data_dir(tmp_path: Path) -> None:
+    with running_stack(REDIS_URL="", STORE_URL="") as stack:
+        data_dir = str(stack.directory / "data")
+        process = stack.start("all")
+        found = start(tmp_path, "queue-status", DATA_DIR=data_dir)
+        cleared = start(tmp_path, "queue-clear", DATA_DIR=data_dir)
+        process.stop()
+        none = start(tmp_path, "queue-status", DATA_DIR=data_dir, LOG_LEVEL="error")
+    assert found == End(0, "ready 0   running 0   delayed 0   oldest ready -\n")
+    assert cleared.code == 0
+    assert cleared.said.splitlines()[-1].startswith("The queue is empty now")
+    assert none.code == 1
+    assert none.said.splitlines()[-1].startswith(
+        f"REDIS_URL: is not set, and no embedded stack runs on DATA_DIR {data_dir}; start one, or set it. "
+    )
+    assert "Traceback" not in none.said
+
+
 def test_a_second_instance_on_the_same_data_dir_is_refused_and_the_first_can_be_stopped() -> None:
     with running_stack(REDIS_URL="", STORE_URL="") as stack:
         first = stack.start("all")

@@ -17,7 +17,7 @@ LOCAL_BUF = ROOT / ".tools" / "node_modules" / ".bin" / "buf"
 def buf() -> str:
     found = str(LOCAL_BUF) if LOCAL_BUF.exists() else shutil.which("buf")
     if found is None:
-        pytest.skip("buf is not installed; get it with: npm install --prefix .tools @bufbuild/buf")
+        pytest.skip("buf is not installed; where npm is, get it with: make install-tools")
     return found
 
 

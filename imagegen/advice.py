@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from imagegen.arguments import DEFAULT_TARGET
+from imagegen.argument_types import DEFAULT_TARGET
 from imagegen.errors import (
     DownloadFailed,
     ImageServiceError,

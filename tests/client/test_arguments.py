@@ -10,16 +10,8 @@ import pytest
 from task.v1.image_pb2 import Image
 
 from imagegen import OutputRef
-from imagegen.arguments import (
-    DEFAULT_TARGET,
-    duration_s,
-    label,
-    parse,
-    reference,
-    request_fields,
-    target,
-    whole,
-)
+from imagegen.argument_types import DEFAULT_TARGET, duration_s, label, reference, target, whole
+from imagegen.arguments import parse, request_fields
 from imagegen.saving import CannotSave, Destination, save
 
 PNG = Image(index=3, mime_type="image/png")

@@ -16,7 +16,7 @@ from image.v1.image_service_pb2 import GenerateImageAsyncResponse
 from task.v1.task_service_pb2 import GetTaskResponse
 
 from imagegen.advice import Errand
-from imagegen.arguments import DEFAULT_TARGET
+from imagegen.argument_types import DEFAULT_TARGET
 from tests.client.command_line import imagegen
 from tests.client.example_tasks import completed
 from tests.client.scripted_server import TASK_ID, scripted_service

@@ -155,12 +155,23 @@ def _maybe_cancelled(errand: Errand) -> str:
     return f"whether task {errand.task_id} was cancelled is not known; the same command may be repeated"
 
 
+_FLAGS = {
+    "max_images": "-n",
+    "negative_prompt": "--negative",
+    "options.labels": "--label",
+    "options.ttl": "--ttl",
+    "output_format": "--format",
+    "reference_images": "--reference",
+}
+"""Of fields that are called otherwise on the command line."""
+
+
 def _given(path: str, errand: Errand) -> str:
     """The argument that the field of the request was made of, where its path tells less than that."""
     place = re.match(r"reference_images\[(\d+)\]", path)
     if place is not None and int(place[1]) < len(errand.references):
         return f"--reference {errand.references[int(place[1])]}"
-    return "--reference" if path == "reference_images" else path
+    return _FLAGS.get(path, path)
 
 
 def _sentence(text: str) -> str:

@@ -228,6 +228,22 @@ async def test_a_wrong_reference_is_named_as_it_was_given(service: ScriptedServi
         assert [violation["field"] for violation in told] == [field for field, _ in wrong]
 
 
+async def test_a_wrong_field_is_named_as_the_command_line_calls_it(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    wrong = (
+        ("negative_prompt", "is too long"),
+        ("options.ttl", "is 0.5 s"),
+        ("output_format", "is not made"),
+    )
+    fault = Fault(code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_FIELD", violations=wrong)
+    service.on("GenerateImageAsync", fault)
+    outcome = await imagegen("generate", "a cat", "--target", service.target, cwd=tmp_path)
+    assert one_line(outcome.err) == (
+        "imagegen: the request is invalid: --negative: is too long; --ttl: is 0.5 s; --format: is not made"
+    )
+
+
 async def test_an_error_as_json(service: ScriptedService, tmp_path: Path) -> None:
     service.on("GenerateImageAsync", INVALID)
     outcome = await imagegen("generate", "a cat", "--json", "--target", service.target, cwd=tmp_path)

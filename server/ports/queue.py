@@ -1,130 +1,14 @@
-"""What the core needs from outside: the store, the queue, the outputs, and a clock.
-
-`service`, `api` and `worker` know these protocols and never an implementation.
-"""
+"""Where tasks wait for workers, and how both sides hear of changes."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
 
-from server.domain.task import LiveTask, Priority, Task
-from server.domain.writes import Write
-
-
-def now_ms() -> int:
-    """The wall clock in whole milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
-# --- store ------------------------------------------------------------------------------------------
-
-
-class RequestIdRow(Struct, frozen=True, kw_only=True, gc=False):
-    """The record that one request_id made one task."""
-
-    task_id: str
-    fingerprint: str
-
-
-class WorkerRow(Struct, frozen=True, kw_only=True):
-    """One worker process as the store knows it."""
-
-    id: str
-    beat: int
-    lost: bool
-    slots: int = 0
-    """How many tasks it runs at once; 0 = it did not say."""
-    lease_ms: int = 0
-    """How long it may be silent, by its own settings; 0 = it did not say."""
-
-
-class TaskStore(Protocol):
-    """The truth about tasks and workers. Every method raises StoreUnavailable when the store is away.
-
-    A StoreUnavailable of a writing method means "unknown": the write may have happened.
-    """
-
-    async def insert(self, task: Task) -> bool:
-        """Keep a new task; durable when it returns. False when a task with this id exists already."""
-        ...
-
-    async def get(self, task_id: str) -> Task | None:
-        """The task as of now, or None."""
-        ...
-
-    async def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
-        """Those of the tasks that exist, by id."""
-        ...
-
-    async def live_fields(self, task_ids: Sequence[str]) -> Mapping[str, LiveTask]:
-        """What the sweep needs of those of the tasks that exist, by id; of those that are over as well."""
-        ...
-
-    async def write(self, write: Write) -> bool:
-        """Do the conditional write; whether this very write, and no other, took place."""
-        ...
-
-    async def revisions(self, task_ids: Sequence[str]) -> Mapping[str, int]:
-        """The revisions of those of the tasks that exist, by id."""
-        ...
-
-    async def cancel_requested(self, task_ids: Sequence[str]) -> Collection[str]:
-        """Those of the tasks whose cancel was asked for."""
-        ...
-
-    async def live_page(self, *, after: str, limit: int) -> Sequence[LiveTask]:
-        """Tasks that are not over, in ascending order of id, from the first id above `after`."""
-        ...
-
-    async def page(self, *, after: str, before: str, limit: int) -> Sequence[Task]:
-        """Tasks in any state with ids above `after` and below `before`, in ascending order of id."""
-        ...
-
-    async def claim_request_id(self, key: str, row: RequestIdRow) -> RequestIdRow:
-        """Bind the key to this row, unless it is bound: the row that holds, mine or the earlier one."""
-        ...
-
-    async def find_request_id(self, key: str) -> RequestIdRow | None:
-        """The row bound to the key, or None."""
-        ...
-
-    async def register_worker(
-        self, worker_id: str, *, host: str, pid: int, slots: int = 0, lease_ms: int = 0
-    ) -> None:
-        """Add the row of a worker that is about to claim: beat 0, not lost."""
-        ...
-
-    async def beat(self, worker_id: str) -> bool:
-        """Raise the worker's beat; False when it was declared lost or its row is gone."""
-        ...
-
-    async def workers(self) -> Sequence[WorkerRow]:
-        """All rows, lost ones included."""
-        ...
-
-    async def declare_lost(self, worker_id: str, *, beat: int) -> bool:
-        """Declare the worker lost if its beat is still the given one and nobody did so before."""
-        ...
-
-    async def remove_worker(self, worker_id: str) -> None:
-        """Take the row away: the worker holds nothing, and a missing row counts as lost."""
-        ...
-
-    async def ping(self) -> None:
-        """Return if the store answers and would take a write."""
-        ...
-
-    async def aclose(self) -> None:
-        """Finish what is under way and let go."""
-        ...
-
-
-# --- queue ------------------------------------------------------------------------------------------
+from server.domain.task import Priority, Task
 
 
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
@@ -302,58 +186,4 @@ class TaskEvents(Protocol):
 
     async def listen(self, on_change: Callable[[Sequence[str]], None]) -> None:
         """Call `on_change` with the ids of tasks that changed, until cancelled; reconnects by itself."""
-        ...
-
-
-# --- outputs ----------------------------------------------------------------------------------------
-
-
-class StoredObject(Struct, frozen=True, kw_only=True):
-    """Bytes with their media type."""
-
-    data: bytes
-    mime_type: str
-
-
-class OutputStore(Protocol):
-    """Bytes under keys that are written once. Raises StoreUnavailable when it is away."""
-
-    async def put(self, key: str, data: bytes, *, mime_type: str) -> None:
-        """Keep the bytes; durable when it returns. A key that exists already is left as it is."""
-        ...
-
-    async def get(self, key: str) -> StoredObject | None:
-        """The bytes under the key, or None."""
-        ...
-
-    async def aclose(self) -> None:
-        """Let go of connections."""
-        ...
-
-
-# --- links of others --------------------------------------------------------------------------------
-
-
-class DownloadFailed(Exception):
-    """A link gave no bytes. `what` is said of "the link"; `retryable`: may it give them later?
-
-    `refused`: its server answered, and would not give them. None holds anything of the link itself.
-    """
-
-    def __init__(self, what: str, *, retryable: bool, refused: bool = False) -> None:
-        super().__init__(f"The link {what}.")
-        self.what = what
-        self.retryable = retryable
-        self.refused = refused
-
-
-class Downloads(Protocol):
-    """Reads links that others gave us, as far as the deployment lets links lead."""
-
-    def check(self, link: str) -> None:
-        """Raise DownloadFailed for a link of a form that is never read, whatever lies behind it."""
-        ...
-
-    async def download(self, link: str, *, timeout_s: float) -> bytes:
-        """All bytes behind the link, within `timeout_s`. Raises DownloadFailed."""
         ...

@@ -25,7 +25,7 @@ async def run_queue_command(command: str, redis_url: str, data_dir: Path) -> int
                 await queue.recovery.reset()
         finally:
             await queue.aclose()
-    except (QueueUnavailable, UnsuitableRedis) as error:
+    except (QueueUnavailable, UnsuitableRedis, ValueError) as error:
         unset = f"is not set, and no embedded stack runs on DATA_DIR {data_dir}; start one, or set it. "
         print(f"REDIS_URL: {'' if redis_url else unset}{error}", file=sys.stderr)
         return 1

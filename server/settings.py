@@ -5,9 +5,10 @@ It stops at `server.app`: everything else takes plain arguments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import (
     AliasChoices,
@@ -18,35 +19,20 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-STORE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
-OUTPUT_SCHEMES = ("file", "mongodb", "mongodb+srv", "s3")
-HTTP_SCHEMES = ("https", "http")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+from server import setting_urls
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def _small(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
-
-
-def _scheme(url: str, allowed: tuple[str, ...], *, host: str = "") -> str:
-    """The URL, if it begins as allowed; `host`: what is to stand there for one, empty where none has to."""
-    try:
-        parts = urlsplit(url)
-        known = not url or (parts.scheme in allowed and (not host or _names_one_host(parts)))
-    except ValueError:  # its text may repeat the URL, and with it a password
-        known = False
-    if not known:
-        raise ValueError("expected a URL that begins with " + " or ".join(f"{s}://{host}" for s in allowed))
-    return url
-
-
-def _names_one_host(parts: SplitResult) -> bool:
-    """ValueError for a port that is none."""
-    return bool(parts.hostname) and parts.port != 0
 
 
 class Settings(BaseSettings):
@@ -183,25 +169,21 @@ class Settings(BaseSettings):
         """`NAME=` in the environment hides the `.env` file's value and means the default."""
         return {name: value for name, value in values.items() if value != ""}
 
-    @field_validator("public_url", "image_base_url", "openai_base_url")
     @classmethod
-    def _http_host(cls, url: str) -> str:
-        return _scheme(url, HTTP_SCHEMES, host="host")
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """In the environment, and in the file, an empty name of a setting does not hide a filled one."""
+        ordered = super().settings_customise_sources(settings_cls, *sources, **named)
+        for source in ordered:
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = _filled_first(source.env_vars)
+        return ordered
 
-    @field_validator("redis_url")
-    @classmethod
-    def _redis_scheme(cls, url: str) -> str:
-        return _scheme(url, REDIS_SCHEMES)
-
-    @field_validator("store_url")
-    @classmethod
-    def _store_scheme(cls, url: str) -> str:
-        return _scheme(url, STORE_SCHEMES)
-
-    @field_validator("output_url")
-    @classmethod
-    def _output_scheme(cls, url: str) -> str:
-        return _scheme(url, OUTPUT_SCHEMES)
+    _http = field_validator("public_url", "image_base_url", "openai_base_url")(setting_urls.http)
+    _redis = field_validator("redis_url")(setting_urls.redis)
+    _store = field_validator("store_url")(setting_urls.store)
+    _output = field_validator("output_url")(setting_urls.output)
 
     @property
     def grace_s(self) -> float:
@@ -220,14 +202,12 @@ class Settings(BaseSettings):
     @property
     def vendor_keys(self) -> dict[str, bool]:
         """Which vendors have credentials, by provider name."""
-        return {
-            "ark": bool(self.image_api_key.get_secret_value()),
-            "jimeng": bool(
-                self.volcengine_access_key.get_secret_value()
-                and self.volcengine_secret_key.get_secret_value()
-            ),
-            "openai": bool(self.openai_api_key.get_secret_value()),
+        keys = {
+            "ark": (self.image_api_key,),
+            "jimeng": (self.volcengine_access_key, self.volcengine_secret_key),
+            "openai": (self.openai_api_key,),
         }
+        return {name: all(key.get_secret_value().strip() for key in all_of) for name, all_of in keys.items()}
 
     def as_environment(self) -> dict[str, str]:
         """The settings as variables, for child processes: what came from `.env` or arguments included."""
@@ -241,6 +221,17 @@ class Settings(BaseSettings):
 
 class SettingsError(Exception):
     """A setting is wrong or missing: one line per setting, its name, what is wrong, what is expected."""
+
+
+def _filled_first(variables: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """The variables without those that are empty while another name of the same setting is not."""
+    hiding: set[str] = set()
+    for field in Settings.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices):
+            names = [str(name) for name in field.validation_alias.choices]
+            if any(variables.get(name) for name in names):
+                hiding.update(name for name in names if not variables.get(name))
+    return {name: value for name, value in variables.items() if name not in hiding}
 
 
 def load(env_file: str | None = ".env", **overrides: object) -> Settings:

@@ -131,6 +131,33 @@ def test_an_own_name_goes_before_its_other_names(monkeypatch: pytest.MonkeyPatch
     assert settings.image_api_key.get_secret_value() == "second"
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_an_empty_name_hides_no_other_name_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch, from_file: bool
+) -> None:
+    variables = {"STORE_URL": "", "MONGO_URL": "mongodb://h/db", "AI_TIMEOUT": "", "IMAGE_TIMEOUT": "9"}
+    if from_file:
+        Path(".env").write_text("".join(f"{name}={text}\n" for name, text in variables.items()))
+    else:
+        for name, text in variables.items():
+            monkeypatch.setenv(name, text)
+    assert (load().store_url, load().image_timeout) == ("mongodb://h/db", 9)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis:///1",
+        "redis://:s3%2Fcret@h:6379/0?health_check_interval=5",
+        "rediss://user:p@[::1]:6380/2",
+    ],
+)
+def test_urls_of_redis(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert load().redis_url == url
+
+
 def test_no_file_is_read_when_none_is_asked_for() -> None:
     Path(".env").write_text("GRPC_PORT=1\n")
     assert load(None).grpc_port == 8080
@@ -190,8 +217,11 @@ def test_where_outputs_go(monkeypatch: pytest.MonkeyPatch, environment: dict[str
     [
         ({}, set()),
         ({"ARK_API_KEY": "k"}, {"ark"}),
+        ({"ARK_API_KEY": " "}, set()),
+        ({"IMAGE_API_KEY": "", "ARK_API_KEY": "k"}, {"ark"}),
         ({"OPENAI_API_KEY": "k"}, {"openai"}),
         ({"VOLCENGINE_ACCESS_KEY": "k"}, set()),  # one of two
+        ({"VOLCENGINE_ACCESS_KEY": "k", "VOLCENGINE_SECRET_KEY": "\t"}, set()),
         ({"VOLCENGINE_ACCESS_KEY": "k", "VOLCENGINE_SECRET_KEY": "s"}, {"jimeng"}),
     ],
 )
@@ -309,6 +339,10 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         ("REDIS_URL", f"http://:{SECRET}@h"),
         ("REDIS_URL", f"redis://:{SECRET}℀@h"),  # the URL parser's own error repeats the URL
         ("REDIS_URL", f"redis://:{SECRET}@[h"),
+        ("REDIS_URL", f"redis://:{SECRET}#et@h:6379/0"),
+        ("REDIS_URL", f"redis://:{SECRET}/et@h:6379/0"),
+        ("REDIS_URL", f"redis://:{SECRET}?et@h:6379/0"),
+        ("REDIS_URL", f"redis://user:6379/{SECRET}@h:6379/0"),
         ("OUTPUT_URL", f"ftp://key:{SECRET}@host/dir"),
         ("GRPC_PORT", SECRET),
         ("LOG_FORMAT", SECRET),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import logging.handlers
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import structlog
 
@@ -46,9 +47,14 @@ def configure(
 ) -> None:
     """Set up logging for this process: `structlog.get_logger()` and the standard library's loggers alike.
 
-    `process` is its number when several are one instance: it stands in every line, and each has a file of its
-    own, as no two processes can rotate one.
+    `process` is its number when several are one instance: it stands in every line. Each process has a file of
+    its own: that of a second worker is `worker-2.log`.
     """
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        if isinstance(old, _DailyFile):
+            old.close()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -68,15 +74,7 @@ def configure(
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"{role}-{process}.log" if process else f"{role}.log"
-        handlers.append(
-            logging.handlers.TimedRotatingFileHandler(
-                directory / name, when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
-            )
-        )
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
+        handlers.append(_DailyFile(directory, f"{role}-{process}" if process else role, keep_days))
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)
@@ -92,3 +90,34 @@ def configure(
     structlog.contextvars.bind_contextvars(
         app=app, version=version, role=role, **({"process": process} if process else {})
     )
+
+
+class _DailyFile(logging.handlers.TimedRotatingFileHandler):
+    """A file that this process alone writes and rotates: of two, the second would delete what the first has
+    put aside."""
+
+    def __init__(self, directory: Path, name: str, keep_days: int) -> None:
+        own, self._lock = _first_free(directory, name)
+        super().__init__(
+            directory / f"{own}.log", when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._lock.close()
+
+
+def _first_free(directory: Path, name: str) -> tuple[str, IO[str]]:
+    """The name, or the first of `name-2`, `name-3` …, that no other process has, and what holds it: the
+    kernel lets go of it with the process. Not the log file itself, which changes at midnight."""
+    free, number = name, 1
+    while True:
+        lock = open(directory / f".{free}.lock", "a", encoding="ascii")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            number += 1
+            free = f"{name}-{number}"
+        else:
+            return free, lock

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     log_dir: Path | None = Field(
         None,
-        description="Also log into this directory, one file per role, of `--processes` one each, "
+        description="Also log into this directory, one file per process (`worker.log`, `worker-2.log`, …), "
         "rotated daily; empty = stderr only.",
     )
     log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,7 +247,7 @@ def test_one_of_several_processes_says_which_and_has_a_file_of_its_own(
 ) -> None:
     configure(directory=tmp_path, process=2)
     structlog.get_logger().info("x")
-    assert [path.name for path in tmp_path.iterdir()] == ["api-2.log"]
+    assert [path.name for path in tmp_path.glob("*.log")] == ["api-2.log"]
     [event] = events(capsys)
     assert (event["role"], event["process"]) == ("api", 2)
 
@@ -283,3 +285,47 @@ def test_files_change_at_midnight_and_old_ones_go(tmp_path: Path) -> None:
         "today"
     ]
     assert (tmp_path / "worker.log.2026-01-01").exists()
+
+
+SECOND = """
+import logging, sys, time
+from pathlib import Path
+from server import logs
+logs.configure(
+    level="info", form="json", directory=Path(sys.argv[1]), keep_days=3, app="a", version="1", role="api"
+)
+logging.info("second")
+logging.getLogger().handlers[-1].rolloverAt = int(time.time()) - 1
+logging.info("second, next day")
+"""
+
+
+def test_no_process_rotates_the_file_of_another(tmp_path: Path) -> None:
+    configure(directory=tmp_path)
+    log = structlog.get_logger()
+    log.info("first")
+    [handler] = [
+        h for h in logging.getLogger().handlers if isinstance(h, logging.handlers.TimedRotatingFileHandler)
+    ]
+    handler.rolloverAt = int(time.time()) - 1
+    log.info("first, next day")
+    subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], check=True, capture_output=True)
+    log.info("first, later")
+    told = {
+        path.name.partition(".log")[0] + (".today" if path.suffix == ".log" else ".before"): [
+            json.loads(line)["event"] for line in path.read_text().splitlines()
+        ]
+        for path in tmp_path.glob("*.log*")
+    }
+    assert told == {
+        "api.before": ["first"],
+        "api.today": ["first, next day", "first, later"],
+        "api-2.before": ["second"],
+        "api-2.today": ["second, next day"],
+    }
+
+
+def test_the_file_of_a_process_that_has_ended_is_free_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], check=True, capture_output=True)
+    assert [path.name for path in tmp_path.glob("*.log")] == ["api.log"]

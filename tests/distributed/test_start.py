@@ -194,3 +194,20 @@ def test_a_second_instance_on_the_same_data_dir_is_refused_and_the_first_can_be_
         assert "Traceback" not in str(refused.value)
         assert first.running()
         stops_in_order(first, signal.SIGTERM)
+
+
+def test_a_queue_command_says_what_is_wrong_with_the_redis_url(tmp_path: Path) -> None:
+    end = start(tmp_path, "queue-status", REDIS_URL="redis://h?socket_timeout=soon")
+    assert end == End(1, "REDIS_URL: Invalid value for 'socket_timeout' in connection URL.\n")
+
+
+def test_the_demo_asks_no_proxy_for_this_machine(tmp_path: Path) -> None:
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
+    end = start(tmp_path, "demo", **nowhere, no_proxy="")
+    assert end.code == 0, end.said
+    assert len(list((tmp_path / "out").glob("*.png"))) == 9
+
+
+def test_a_demo_that_cannot_keep_its_pictures_says_so_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way")
+    assert start(tmp_path, "demo") == End(1, "The demo failed: out cannot be made: File exists\n")

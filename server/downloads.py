@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import aiohttp
@@ -32,6 +32,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE_4XX = frozenset({408, 425, 429})
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_SPECIAL = (IPv4Network("192.0.0.0/24"), IPv6Network("3fff::/20"))
+"""In IANA's registries of special addresses, but not, or not whole, in those of this Python."""
 
 
 class Reach(Struct, frozen=True, kw_only=True):
@@ -195,9 +197,9 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         inner = IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
         if inner is None:
-            return ip in _GLOBAL_UNICAST and ip.is_global
+            return ip in _GLOBAL_UNICAST and ip.is_global and ip not in _SPECIAL[1]
         ip = inner
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip not in _SPECIAL[0]
 
 
 async def read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:

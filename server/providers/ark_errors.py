@@ -166,7 +166,7 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(retry_after)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if date.tzinfo is None:  # "-0000": in UTC as well
             date = date.replace(tzinfo=UTC)

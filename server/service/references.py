@@ -37,6 +37,7 @@ NO_WAIT_S = 0.25
 BUSY_RETRY_S = 5.0
 _KINDS = {"MPO": "JPEG"}
 """Of what Pillow tells apart and others do not: a JPEG file of which some cameras put more pictures."""
+_CLASSIC_TIFF = (b"II*\x00", b"MM\x00*")
 _ADVICE = "send a link that works now, or the picture itself"
 
 
@@ -256,6 +257,8 @@ def picture_fault(data: bytes, rules: ReferenceRules) -> str | None:
         return f"has too many pixels; allowed: at most {rules.max_area_px:,} in all"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return f"is no picture; allowed: {', '.join(rules.formats)}"
+    if kind == "TIFF" and not data.startswith(_CLASSIC_TIFF):
+        return "is a TIFF of a form that vendors do not read, like BigTIFF; send a classic one, or PNG"
     return rules.fault(kind=_KINDS.get(kind, kind), size_bytes=len(data), width_px=width, height_px=height)
 
 

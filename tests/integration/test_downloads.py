@@ -352,6 +352,18 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("address", ["fe80::1%eth0", "4000::1", "2001:db8::1", "198.18.0.1", "240.0.0.1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "fe80::1%eth0",
+        "4000::1",
+        "2001:db8::1",
+        "3fff::1",
+        "198.18.0.1",
+        "240.0.0.1",
+        "192.0.0.192",
+        "64:ff9b::c000:c0",
+    ],
+)
 def test_no_other_address_is_public(address: str) -> None:
     assert not is_public(address)

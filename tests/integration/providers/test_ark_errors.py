@@ -126,6 +126,7 @@ CASES = (
     busy("ServerOverloaded", "-5", 0.0),
     busy("RequestBurstTooFast", "soon", None),
     busy("InflightBatchsizeExceeded", "nan", None),
+    busy("InflightBatchsizeExceeded", "Mon, 01 Jan 2024 00:00:00 +9999999999999999", None),
     busy("NewerThanTheTable", "Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     busy("ServerOverloaded", "Fri, 01 Jan 2199 00:00:00 GMT", MAX_RETRY_AFTER_S),
     # nobody's word: it may have been charged

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import io
 import random
+import struct
 
 import grpc
 import pytest
@@ -325,6 +326,19 @@ async def test_the_formats_that_vendors_read_are_taken(desk: Desk, name: str) ->
     Image.new("RGB", (20, 20), "teal").save(file, name)
     reference = DraftReference(kind="data", data=file.getvalue())
     assert (await desk.submit(references=(reference,))).request.references == (kept(file.getvalue()),)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+async def test_big_tiff_is_refused_before_a_vendor_has_to(desk: Desk, order: str) -> None:
+    width, height, bits, strip, length = ((256, 20), (257, 20), (258, 8), (273, 192), (279, 400))
+    fields = [(tag, 4, 1, value) for tag, value in (width, height, bits, strip, length)]
+    head = struct.pack(f"{order}2sHHHQQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16, len(fields))
+    rows = b"".join(struct.pack(f"{order}HHQI4x", *field) for field in fields)
+    picture = (head + rows).ljust(192, b"\0") + bytes(400)
+    with Image.open(io.BytesIO(picture)) as read:
+        assert (read.format, read.size) == ("TIFF", (20, 20))
+    found = await faults(desk, DraftReference(kind="data", data=picture))
+    assert "like BigTIFF" in found["reference_images[0].data"]
 
 
 @pytest.mark.parametrize("name", ["PPM", "ICO", "PCX", "TGA"])

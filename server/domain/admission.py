@@ -175,7 +175,8 @@ def _check_numbers(draft: Draft, wrong: Wrong) -> None:
 
 def _check_options(draft: Draft, wrong: Wrong) -> None:
     if draft.ttl_ms is not None and not limits.MIN_TTL_S * 1000 <= draft.ttl_ms <= limits.MAX_TTL_S * 1000:
-        wrong("options.ttl", f"is {draft.ttl_ms / 1000:g} s; allowed: 1 s to {limits.MAX_TTL_S:,} s (7 days)")
+        sent = f"{draft.ttl_ms / 1000:,}".removesuffix(".0")
+        wrong("options.ttl", f"is {sent} s; allowed: 1 s to {limits.MAX_TTL_S:,} s (7 days)")
     if draft.max_paid_attempts is not None and not 1 <= draft.max_paid_attempts <= MAX_PAID_ATTEMPTS:
         wrong("options.max_paid_attempts", f"is {draft.max_paid_attempts}; allowed: 1 to {MAX_PAID_ATTEMPTS}")
     if len(draft.labels) > limits.MAX_LABELS:

@@ -116,7 +116,7 @@ async def test_what_the_service_refuses(server: ServiceProcess, tmp_path: Path) 
     )
     assert invalid.code == 2
     assert "size: " in invalid.err
-    assert "options.ttl: " in invalid.err
+    assert "--ttl: is 2,592,000 s; allowed: 1 s to 604,800 s (7 days)" in invalid.err
     assert (model.code, task.code, health.code) == (1, 1, 0)
     assert "MODEL_NOT_FOUND" in model.err
     assert "TASK_NOT_FOUND" in task.err

@@ -328,12 +328,11 @@ async def test_the_formats_that_vendors_read_are_taken(desk: Desk, name: str) ->
     assert (await desk.submit(references=(reference,))).request.references == (kept(file.getvalue()),)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-async def test_big_tiff_is_refused_before_a_vendor_has_to(desk: Desk, order: str) -> None:
+async def test_big_tiff_is_refused_before_a_vendor_has_to(desk: Desk) -> None:
     width, height, bits, strip, length = ((256, 20), (257, 20), (258, 8), (273, 192), (279, 400))
     fields = [(tag, 4, 1, value) for tag, value in (width, height, bits, strip, length)]
-    head = struct.pack(f"{order}2sHHHQQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16, len(fields))
-    rows = b"".join(struct.pack(f"{order}HHQI4x", *field) for field in fields)
+    head = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(fields))
+    rows = b"".join(struct.pack("<HHQQ", *field) for field in fields)
     picture = (head + rows).ljust(192, b"\0") + bytes(400)
     with Image.open(io.BytesIO(picture)) as read:
         assert (read.format, read.size) == ("TIFF", (20, 20))

@@ -49,6 +49,8 @@ class Errand:
     task_id: str = ""
     references: Sequence[str] = ()
     """The reference images in the words of the command line."""
+    format_by: str = ""
+    """The name behind `-o` whose end is the format that was asked for."""
     cancels: bool = False
     """Whether the task was asked to end: without an answer nobody knows whether it goes on."""
 
@@ -171,6 +173,8 @@ def _given(path: str, errand: Errand) -> str:
     place = re.match(r"reference_images\[(\d+)\]", path)
     if place is not None and int(place[1]) < len(errand.references):
         return f"--reference {errand.references[int(place[1])]}"
+    if path == "output_format" and errand.format_by:
+        return f"-o {errand.format_by}"
     return _FLAGS.get(path, path)
 
 

@@ -211,7 +211,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=output_format,
         metavar="png|jpeg|webp",
-        help="file format (default: as FILE ends, else png)",
+        help="file format (default: as FILE ends, else the model's own)",
     )
     task = parser.add_argument_group("task")
     task.add_argument(

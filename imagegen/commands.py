@@ -41,6 +41,7 @@ async def run(arguments: argparse.Namespace) -> int:
         tls=arguments.tls,
         output=str(destination.path) if destination else None,
         request_id=getattr(arguments, "request_id", None) or "",
+        format_by=str(destination.path) if destination and destination.format else "",
         references=[text for text, _ in getattr(arguments, "reference", ())],
     )
 

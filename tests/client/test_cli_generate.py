@@ -242,6 +242,8 @@ async def test_a_wrong_field_is_named_as_the_command_line_calls_it(
     assert one_line(outcome.err) == (
         "imagegen: the request is invalid: --negative: is too long; --ttl: is 0.5 s; --format: is not made"
     )
+    named = await imagegen("generate", "a cat", "-o", "cat.png", "--target", service.target, cwd=tmp_path)
+    assert one_line(named.err).endswith("; -o cat.png: is not made")
 
 
 async def test_an_error_as_json(service: ScriptedService, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ class Settings(BaseSettings):
             "jimeng": (self.volcengine_access_key, self.volcengine_secret_key),
             "openai": (self.openai_api_key,),
         }
-        return {name: all(key.get_secret_value().strip() for key in all_of) for name, all_of in keys.items()}
+        return {name: all(key.get_secret_value() for key in all_of) for name, all_of in keys.items()}
 
     def as_environment(self) -> dict[str, str]:
         """The settings as variables, for child processes: what came from `.env` or arguments included."""

@@ -111,14 +111,14 @@ class Downloader:
         to = response.headers.get("Location", "")
         try:
             return self._checked(str(url.join(URL(to, encoded=True))))
-        except (ValueError, DownloadFailed):
+        except (ValueError, IndexError, DownloadFailed):
             raise DownloadFailed("is redirected to what may not be followed", retryable=False) from None
 
     def _checked(self, link: str) -> URL:
         try:
             url = URL(link, encoded=True)  # quoting it anew would break its signature
             host, user = url.host, url.user
-        except ValueError:
+        except (ValueError, IndexError):  # the latter for `//[]@`, of which yarl takes no care
             raise self._unusable() from None
         if url.scheme not in self._reach.schemes or not host or user is not None:
             raise self._unusable()

@@ -203,7 +203,8 @@ def _parser(method: str, handler: Handler) -> Callable[[bytes], Any]:
 def _given_request_id(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= MAX_REQUEST_ID_CHARS:
-            return value
+            # gRPC lets other text in, and ends a call with an INTERNAL of its own that would send it out.
+            return value if value.isascii() and value.isprintable() else ""
     return ""
 
 

@@ -112,8 +112,10 @@ class Sweep:
         """The id that the marker does not pass in this walk."""
         self._cursor: int | None = None
         """Up to where the queue was looked through for what is over; None: not at present."""
-        self._next_walk_ms = 0
-        self._next_compare_ms = 0
+        self._walked_ms = 0
+        """When the newest walk began …"""
+        self._compared_ms = 0
+        """… and the newest one over everything."""
 
     async def step(self) -> SweepReport:
         """One bounded pass. Raises QueueUnavailable or StoreUnavailable; the next step goes on from there."""
@@ -129,7 +131,7 @@ class Sweep:
             self._adopt(marker)
         removed = await self._take_out_what_is_over()
         if self._position is None:
-            if marker.complete and self._clock() < self._next_walk_ms:
+            if marker.complete and not self._due(self._walked_ms, self._walk_interval_ms):
                 return SweepReport(expired=expired, removed=removed, more=more)
             if not await self._start_walk(marker):
                 return SweepReport(expired=expired, removed=removed, inconsistent=True, more=True)
@@ -163,7 +165,12 @@ class Sweep:
         the comparison of everything after them: it takes its time."""
         self._nonce, self._position = marker.nonce, None
         if marker.complete:
-            self._next_compare_ms = max(self._next_compare_ms, self._clock() + self._walk_interval_ms)
+            soon = self._clock() + self._walk_interval_ms - COMPARE_INTERVAL_MS
+            self._compared_ms = max(self._compared_ms, soon)
+
+    def _due(self, last_ms: int, interval_ms: int) -> bool:
+        """Whether so long has passed since then, or the clock was set back, which may hide that it has."""
+        return not 0 <= self._clock() - last_ms < interval_ms
 
     async def _begin_rebuild(self, held: SweepState, *, expired: int) -> SweepReport:
         """The start marker comes first: a flush after it takes it along, and the rebuild begins again."""
@@ -182,7 +189,7 @@ class Sweep:
         What a rebuild has only begun to fill is not looked at: a damage is repaired at most once per walk.
         """
         now = self._clock()
-        compare = marker.complete and now >= self._next_compare_ms
+        compare = marker.complete and self._due(self._compared_ms, COMPARE_INTERVAL_MS)
         if marker.complete:
             survey = await self._queue.survey(most_lines=LINES_PER_COMPARE if compare else LINES_PER_WALK)
             if not survey.consistent:
@@ -191,9 +198,9 @@ class Sweep:
                 return False
         self._position = "" if compare else marker.last_id
         self._grace_id = first_id(now - GRACE_MS)
-        self._next_walk_ms = now + self._walk_interval_ms
+        self._walked_ms = now
         if not self._position:
-            self._next_compare_ms = now + COMPARE_INTERVAL_MS
+            self._compared_ms = now
         if compare:
             self._cursor = 0
         return True

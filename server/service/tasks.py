@@ -43,6 +43,8 @@ from server.stopping import Held
 QUEUE_FULL_RETRY_S = 5.0
 TASK_ID_CHARS = 26
 AWAY_PAUSE_S = 0.2
+LAST_LOOK_S = 0.1
+"""So long before its end a wait reads the task once more: not every change is told to who waits."""
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -232,7 +234,7 @@ class TaskService:
         return await self._store.get(task.id) or task
 
     async def wait(self, task: Task | str, *, timeout_s: float) -> Task:
-        """The task when it is over, or as it was last seen when the time is up; see `changes`."""
+        """The task when it is over, or as it stands when the time is up; see `changes`."""
         async for seen in self.changes(task, timeout_s=timeout_s):
             task = seen
         if isinstance(task, str):
@@ -252,6 +254,7 @@ class TaskService:
         loop = asyncio.get_running_loop()
         stirred = loop.time()
         deadline = stirred + timeout_s
+        last_look = deadline - min(LAST_LOOK_S, timeout_s / 10)
         with self._waits.subscribe(task if isinstance(task, str) else task.id) as wait:
             if isinstance(task, str):
                 task = await self.get(task)
@@ -267,6 +270,8 @@ class TaskService:
                         retry_after_s=1.0,
                     )
                 pause = min(left, stirred + heartbeat_s - loop.time()) if heartbeat_s else left
+                if loop.time() < last_look:
+                    pause = min(pause, last_look - loop.time())
                 if task.state is TaskState.PENDING and not purchases.to_fetch(task):
                     # wake at the end of its ttl, to see it expire; what is bought is fetched, however late
                     pause = min(pause, max(0.0, (task.ttl_time_ms - self._now_ms()) / 1000) + 0.001)

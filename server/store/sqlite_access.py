@@ -22,6 +22,10 @@ from server.store.sqlite_file import (
 
 Result = TypeVar("Result")
 
+READERS_MS = 50
+"""So long a fold waits for who reads an older state, a backup perhaps. Nobody writes meanwhile, and the next
+one comes soon."""
+
 MARGIN_S = 0.05
 """So long before its callers give up a thread gives up a transaction that it has not begun to commit."""
 
@@ -121,7 +125,12 @@ def _fold(db: sqlite3.Connection) -> None:
     afterwards waits for the disk, and shall not be the event loop.
     """
     db.execute("PRAGMA wal_checkpoint").fetchall()
-    db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    [patience_ms] = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute(f"PRAGMA busy_timeout = {READERS_MS}")
+    try:
+        db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience_ms}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 

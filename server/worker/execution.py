@@ -152,6 +152,9 @@ class Execution:
             pending = task.state is TaskState.PENDING
             end = life.end_waiting(task, error, now) if pending else life.end_lost(task, error, now)
             return await self._end(task, writes.with_images(end, found), holder)
+        decided_ms, now = now, self._now_ms()
+        if _expired_between(task, decided_ms, now):  # one of the stores was away
+            return False
         if not holder.may_call():
             await self._queue.give_back(task, worker, delay_ms=0)
             return True
@@ -169,11 +172,12 @@ class Execution:
         count_cost(self._metrics, task, found)
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
-        if holder.may_call():
+        begun_ms = self._now_ms()
+        if holder.may_call() and not _expired_between(task, now, begun_ms):
             attempt = Attempt(self._tools, marked, steps, provider, route, references, holder.may_call)
             await self._make(attempt, holder)
         else:
-            if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, now))):
+            if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, begun_ms))):
                 self._stale(marked, worker)
             await self._queue.give_back(marked, worker, delay_ms=0)
         return True
@@ -281,6 +285,11 @@ class Execution:
             attempt=task.attempt,
             worker=worker,
         )
+
+
+def _expired_between(task: Task, earlier_ms: int, later_ms: int) -> bool:
+    """Whether an attempt that was decided on at the earlier time may not begin at the later one."""
+    return earlier_ms < task.ttl_time_ms <= later_ms
 
 
 def _is_mine(seen: Task | None, marked: Task) -> bool:

@@ -7,14 +7,17 @@ import hashlib
 import io
 from collections.abc import Callable
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from server.domain.errors import Reason
 from server.domain.task import StoredImage
 from server.providers.contract import MadeImage, ProviderError, Sent
 
 MAX_PIXELS = 64_000_000
-_TYPES = {"PNG": ("image/png", "png"), "JPEG": ("image/jpeg", "jpg"), "WEBP": ("image/webp", "webp")}
+_READ = ("PNG", "JPEG", "WEBP")
+_JPEG = ("image/jpeg", "jpg")
+_TYPES = {"PNG": ("image/png", "png"), "JPEG": _JPEG, "MPO": _JPEG, "WEBP": ("image/webp", "webp")}
+"""By Pillow's names: MPO is a JPEG with further pictures behind it, as cameras and HDR make them."""
 
 
 async def verify_image(
@@ -36,19 +39,15 @@ async def verify_image(
 
 def _inspect(data: bytes) -> tuple[str, str, int, int, str]:
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(_TYPES)) as picture:
+        with Image.open(io.BytesIO(data), formats=_READ) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise _unusable(f"has {picture.width}x{picture.height} pixels")
             picture.load()  # the whole picture, not only its header
             mime_type, extension = _TYPES[picture.format or ""]
             width, height = picture.size
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ) as error:
+    except (ProviderError, MemoryError):  # the latter is not the picture's fault
+        raise
+    except Exception as error:  # whatever a decoder trips over: one picture must not cost its siblings
         raise _unusable("cannot be decoded") from error
     return mime_type, extension, width, height, hashlib.sha256(data).hexdigest()
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from server.domain.errors import StoreUnavailable
 from server.store import connect
 from server.store.sqlite import SqliteTaskStore
+from server.store.sqlite_access import _fold
 from server.store.sqlite_file import (
     APPLICATION_ID,
     CHECKPOINT_CHANGES,
@@ -249,6 +251,22 @@ async def test_the_log_is_folded_into_the_file_and_does_not_grow_although_writin
     await asyncio.gather(*(caller() for _ in range(40)))
     assert max(sizes) < 1.5 * max(sizes[: len(sizes) // 3]), "it begins again after each fold"
     assert os.stat(path).st_size > 2 * CHECKPOINT_CHANGES * 500, "what was folded is in the file"
+    await store.aclose()
+
+
+async def test_who_reads_an_older_state_holds_up_no_fold(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    store = await SqliteTaskStore.open(path)
+    assert await store.insert(new_task())
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM tasks").fetchone()
+        assert await store.insert(new_task())
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as folding:
+            begun = time.monotonic()
+            _fold(folding)
+            assert time.monotonic() - begun < 10, "the reader is there for good"
+            assert folding.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
     await store.aclose()
 
 

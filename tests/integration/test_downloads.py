@@ -314,6 +314,7 @@ async def test_redirects_come_to_an_end(hops: int) -> None:
         "ftp://127.0.0.1:{port}/",
         "file:///etc/passwd",
         "http://[::1",
+        "//[]@/",
     ],
 )
 async def test_each_redirect_is_checked_and_nothing_fetched(inside: Listener, names: Names, hop: str) -> None:

@@ -7,6 +7,7 @@ import json
 
 import grpc
 import pytest
+from image.v1.image_service_pb2 import GenerateImageAsyncResponse
 from task.v1.task_service_pb2 import GetTaskRequest, WaitTaskRequest
 
 from tests.integration.api.deployment import Deployment, called, deployed
@@ -67,6 +68,53 @@ async def test_an_error_without_a_usable_request_id_gets_one(calls: Calls) -> No
         given.add(refusal.trailers["x-request-id"])
     assert len(given) == 3
     assert all(0 < len(request_id) <= 128 for request_id in given)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    """A header field, spelled out (RFC 7541, 6.2.2)."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+async def submitted_raw(port: int, request_id: bytes) -> bytes:
+    """What a submit answers to a client that sends any bytes as its x-request-id; gRPC's own would not."""
+    body = image().SerializeToString()
+    headers = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": b"/image.v1.ImageService/GenerateImageAsync",
+        b":authority": b"localhost",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+        b"x-request-id": request_id,
+    }
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+        writer.write(frame(1, 4, 1, b"".join(header(*field) for field in headers.items())))
+        writer.write(frame(0, 1, 1, b"\0" + len(body).to_bytes(4, "big") + body))
+        answer = b""
+        async with asyncio.timeout(20):
+            while True:
+                head = await reader.readexactly(9)
+                payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+                if stream == 1 and kind == 0:
+                    answer += payload
+                if stream == 1 and (kind == 3 or (kind in (0, 1) and flags & 1)):
+                    return answer
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"plain", b"caf\xe9", "café".encode(), b"a\x01b"])
+async def test_a_request_id_that_cannot_be_sent_back_costs_no_call(queueing: Deployment, sent: bytes) -> None:
+    answer = await submitted_raw(queueing.api.grpc_port, sent)
+    assert GenerateImageAsyncResponse.FromString(answer[5:]).task_id
 
 
 async def test_metadata_that_nobody_knows_is_ignored(calls: Calls) -> None:

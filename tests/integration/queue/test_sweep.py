@@ -315,6 +315,18 @@ async def test_walks_keep_their_interval_but_a_rebuild_does_not_wait(
     assert sum(report.added for report in await run(sweep)) == 1
 
 
+async def test_a_clock_that_is_set_back_stops_no_walk(
+    queue: RedisTaskQueue, board: Board, store: MemoryStore, clock: Clock
+) -> None:
+    sweep = Sweep(queue, store, lease_ms=LEASE_MS, clock=clock)
+    await run(sweep)
+    clock.ahead_ms = -HOUR_MS
+    task_id = str(ULID.from_timestamp(clock() / 1000))
+    store.add(task_id)
+    assert sum(report.added for report in await run(sweep)) == 1
+    assert await board.read() == State(lines={ANN: [task_id]})
+
+
 async def test_a_rebuild_is_gone_on_with_where_another_process_left_it(
     sweep: Sweep, queue: RedisTaskQueue, board: Board, store: MemoryStore
 ) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
+from server.domain import purchases
+from server.domain.errors import Reason
 from server.domain.task import TaskState
 from server.providers.contract import Generation, Progress
+from tests.fakes_store import make_task
 from tests.integration.worker.bench import ME, Bench, refused
 from tests.integration.worker.scripted import (
     ScriptedProvider,
@@ -46,6 +50,32 @@ async def test_nothing_is_sent_before_the_mark_is_in_the_store(bench: Bench) -> 
     await work
     assert (await bench.task(claimed.task_id)).state is TaskState.COMPLETED
     assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize("held_up", ["before the mark", "at the mark"])
+async def test_nothing_is_bought_when_the_ttl_has_ended_while_a_store_was_away(
+    bench: Bench, held_up: str
+) -> None:
+    provider = ScriptedProvider(makes_all, paid=True)
+    await bench.outputs.put("reference", b"bytes", mime_type="image/png")
+    request = replace(make_task("any").request, references=("reference",))
+    accepted = await bench.accept(ttl_ms=60_000, request=request)
+    faults, method = (
+        (bench.output_faults, "get") if held_up == "before the mark" else (bench.store_faults, "write")
+    )
+    faults.failing.add(method)
+    work = bench.start(bench.execution(provider), await bench.claim())
+    await refused(faults, method)
+    bench.time_shift_ms = 60_000
+    faults.wake()
+    await work
+    if held_up == "at the mark":  # it is in the store by now, and taken back
+        assert await bench.place(accepted.id) == "ready"
+        await bench.run(bench.execution(provider))
+    task = await bench.task(accepted.id)
+    assert task.error is not None
+    assert (task.state, task.error.reason) == (TaskState.FAILED, Reason.TASK_EXPIRED)
+    assert (provider.calls, purchases.paid_or_open_calls(task)) == ([], 0)
 
 
 async def test_a_result_is_held_until_the_store_is_back(bench: Bench) -> None:

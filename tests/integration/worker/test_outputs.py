@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import struct
 import zlib
 
 import pytest
+from PIL import Image
 
 from server.domain.errors import Reason
 from server.domain.task import StoredImage
@@ -45,6 +47,15 @@ async def test_a_picture_is_measured_and_kept(
     found = await bench.outputs.get(image.key)
     assert found is not None
     assert (found.data, found.mime_type) == (data, mime_type)
+
+
+async def test_a_jpeg_with_further_pictures_behind_it_is_a_jpeg(bench: Bench) -> None:
+    file = io.BytesIO()
+    first, second = (Image.new("RGB", size, "teal") for size in ((50, 30), (20, 10)))
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    image = await stored(bench, file.getvalue())
+    assert (image.width_px, image.height_px, image.mime_type) == (50, 30, "image/jpeg")
+    assert image.key.endswith(".jpg")
 
 
 def png_header(width_px: int, height_px: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -146,13 +146,13 @@ def task(source: Task, mint: Mint, *, attempts: bool = True) -> task_pb2.Task:
     )
     if attempts:
         message.attempts.extend(
-            _attempt(a, spent.get(number)) for number, a in sorted(source.attempts.items())
+            _attempt(source, a, spent.get(number)) for number, a in sorted(source.attempts.items())
         )
     if source.state is TaskState.FAILED:
         message.error.CopyFrom(task_error(_end_error(source)))
     elif source.images or source.failures or source.state is TaskState.COMPLETED:
         message.image.images.extend(images(source, mint))
-        message.image.failures.extend(failures(source.failures))
+        message.image.failures.extend(failures(source))
     return message
 
 
@@ -182,9 +182,13 @@ def image(source: StoredImage, mint: Mint) -> image_pb2.Image:
     )
 
 
-def failures(source: Mapping[int, TaskError]) -> list[image_pb2.ImageFailure]:
-    """The images that could not be made, in order of index."""
-    return [image_pb2.ImageFailure(index=i, error=task_error(e)) for i, e in sorted(source.items())]
+def failures(source: Task, *, besides: Container[int] = ()) -> list[image_pb2.ImageFailure]:
+    """The images that could not be made, in order of index, but for those at the indexes `besides`."""
+    return [
+        image_pb2.ImageFailure(index=index, error=task_error(_with_facts(error, source)))
+        for index, error in sorted(source.failures.items())
+        if index not in besides
+    ]
 
 
 def task_error(source: TaskError) -> task_error_pb2.TaskError:
@@ -205,7 +209,7 @@ def generated(source: Task, mint: Mint) -> image_service_pb2.GenerateImageRespon
     return image_service_pb2.GenerateImageResponse(
         task_id=source.id,
         images=images(source, mint),
-        failures=failures(source.failures),
+        failures=failures(source),
         model=source.model,
         provider=source.provider,
         usage=task_pb2.Usage(
@@ -233,14 +237,21 @@ def _end_error(source: Task) -> TaskError:
     error = source.error or TaskError(
         reason=Reason.INTERNAL_ERROR, message="The task ended without saying why."
     )
+    return _with_facts(error, source)
+
+
+def _with_facts(error: TaskError, source: Task, attempt: Attempt | None = None) -> TaskError:
+    """The error of the task, of one of its images or of the attempt, with what its reason promises."""
+    names = _FACTS.get(error.reason)
+    if not names:
+        return error
     facts = {
-        "provider": source.provider,
-        "attempts": str(len(source.attempts)),
+        "provider": attempt.provider if attempt else source.provider,
+        "attempts": str(attempt.number if attempt else len(source.attempts)),
         "max_paid_attempts": str(source.max_paid_attempts),
         "ttl_seconds": f"{(source.ttl_time_ms - source.create_time_ms) / 1000:g}",
     }
-    named = {key: facts[key] for key in _FACTS.get(error.reason, ())}
-    return replace(error, metadata={**named, **error.metadata})
+    return replace(error, metadata={**{name: facts[name] for name in names}, **error.metadata})
 
 
 _FACTS: Mapping[Reason, tuple[str, ...]] = {
@@ -255,7 +266,7 @@ _FACTS: Mapping[Reason, tuple[str, ...]] = {
     Reason.WORKER_LOST: ("attempts",),
     Reason.TASK_EXPIRED: ("ttl_seconds",),
 }
-"""What a task's end adds to its error's metadata, as `task.v1.ErrorReason` promises."""
+"""What is known of a task and belongs to its errors' metadata, as `task.v1.ErrorReason` promises."""
 
 
 def cost(source: Cost | None) -> task_pb2.Cost | None:
@@ -265,7 +276,7 @@ def cost(source: Cost | None) -> task_pb2.Cost | None:
     return task_pb2.Cost(currency=source.currency, amount_micros=source.amount_micros)
 
 
-def _attempt(source: Attempt, spent: Cost | None) -> attempt_pb2.Attempt:
+def _attempt(task: Task, source: Attempt, spent: Cost | None) -> attempt_pb2.Attempt:
     return attempt_pb2.Attempt(
         number=source.number,
         provider=source.provider,
@@ -274,7 +285,7 @@ def _attempt(source: Attempt, spent: Cost | None) -> attempt_pb2.Attempt:
         sent_time=_time(source.sent_time_ms),
         end_time=_time(source.end_time_ms),
         outcome=_OUTCOMES[source.outcome] if source.outcome else None,
-        error=task_error(source.error) if source.error else None,
+        error=task_error(_with_facts(source.error, task, source)) if source.error else None,
         paid=source.paid,
         cost_micros=spent.amount_micros if spent is not None else None,
         cost_currency=spent.currency if spent is not None else "",

@@ -176,8 +176,7 @@ def _new_events(task: Task, sent: set[int], mint: convert.Mint) -> list[pb.Strea
         for index, image in sorted(task.images.items())
         if index not in sent
     ] + [
-        pb.StreamSequentialImagesResponse(failure=failure)
-        for failure in convert.failures({i: e for i, e in task.failures.items() if i not in sent})
+        pb.StreamSequentialImagesResponse(failure=failure) for failure in convert.failures(task, besides=sent)
     ]
     sent.update(task.images, task.failures)
     return events

@@ -164,6 +164,7 @@ _FLAGS = {
     "options.ttl": "--ttl",
     "output_format": "--format",
     "reference_images": "--reference",
+    "request_id": "--request-id",
 }
 """Of fields that are called otherwise on the command line."""
 

@@ -13,7 +13,7 @@ from imagegen.fields import Reference
 from imagegen.saving import SUFFIXES, CannotSave, Destination, expanded
 
 DEFAULT_TARGET = "localhost:8080"
-GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
+GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
 YEAR_S = 366 * 86400
 MAX_REFERENCE_BYTES = 10 * 1024 * 1024
 

@@ -33,12 +33,12 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str) -> Destination:
-        """A path that ends like a picture and is no directory is a file; every other is a directory. Raises
-        CannotSave for a file of a format that is not made, and for a path that no file system takes or that
+        """A path that ends like a picture, and not in /, and is no directory is a file; every other is a
+        directory. Raises CannotSave for a file of a format that is not made, and for a path that no file system takes or that
         cannot be looked at."""
         try:
             path = expanded(text)
-            suffix = path.suffix.lower()
+            suffix = "" if text.endswith("/") else path.suffix.lower()
             if suffix in UNSAVABLE_SUFFIXES and not path.is_dir():
                 raise CannotSave(f"{text} ends in {suffix}; allowed for a file: {', '.join(SUFFIXES)}")
             if suffix in SUFFIXES:

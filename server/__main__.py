@@ -115,17 +115,23 @@ def _work_of(arguments: argparse.Namespace) -> Run:
 
 
 def begin_logs(settings: Settings, role: str, *, process: int = 0) -> None:
-    """Log as the settings say, in the name of the role, and of the process when it is one of several."""
-    logs.configure(
-        level=settings.log_level,
-        form=settings.log_format,
-        directory=settings.log_dir,
-        keep_days=settings.log_keep_days,
-        app=settings.app_name,
-        version=settings.app_version,
-        role=role,
-        process=process,
-    )
+    """Log as the settings say, in the name of the role, and of the process when it is one of several.
+
+    Raises SettingsError.
+    """
+    try:
+        logs.configure(
+            level=settings.log_level,
+            form=settings.log_format,
+            directory=settings.log_dir,
+            keep_days=settings.log_keep_days,
+            app=settings.app_name,
+            version=settings.app_version,
+            role=role,
+            process=process,
+        )
+    except OSError as error:
+        raise SettingsError(f"LOG_DIR: {settings.log_dir} cannot be written: {error.strerror}") from error
 
 
 def run_until_stopped(run: Run, settings: Settings, ready_fd: int | None, *, role: str) -> int:

@@ -52,7 +52,7 @@ async def running(
 ) -> AsyncIterator[tuple[Ports, Sequence[asyncio.Task[None]]]]:
     """The service as one supervised stack; everything is stopped, in order, on leaving. Raises StackError.
 
-    Once `hurry` is set, who still works is not waited for: it dies with this process.
+    Once `hurry` is set, who still works is not waited for: on Linux it dies with this process.
 
     With its ports come the tasks that supervise it: one that ends has run into a bug.
 

@@ -8,6 +8,7 @@ import logging
 import logging.handlers
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,7 +49,7 @@ def configure(
     """Set up logging for this process: `structlog.get_logger()` and the standard library's loggers alike.
 
     `process` is its number when several are one instance: it stands in every line. Each process has a file of
-    its own: that of a second worker is `worker-2.log`.
+    its own: that of a second worker is `worker.2.log`. Raises OSError when `directory` cannot be written.
     """
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -101,6 +102,16 @@ class _DailyFile(logging.handlers.TimedRotatingFileHandler):
         super().__init__(
             directory / f"{own}.log", when="midnight", backupCount=keep_days, encoding="utf-8", utc=True
         )
+        self._siblings = f"{name}.*.log.????-??-??"
+        self._directory = directory
+
+    def doRollover(self) -> None:  # noqa: N802
+        """Besides, what is too old of names that no process has any more goes."""
+        super().doRollover()
+        oldest = f"{datetime.now(UTC) - timedelta(days=self.backupCount):%Y-%m-%d}"
+        for path in self._directory.glob(self._siblings):
+            if path.suffix[1:] < oldest:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         super().close()
@@ -108,7 +119,7 @@ class _DailyFile(logging.handlers.TimedRotatingFileHandler):
 
 
 def _first_free(directory: Path, name: str) -> tuple[str, IO[str]]:
-    """The name, or the first of `name-2`, `name-3` …, that no other process has, and what holds it: the
+    """The name, or the first of `name.2`, `name.3` …, that no other process has, and what holds it: the
     kernel lets go of it with the process. Not the log file itself, which changes at midnight."""
     free, number = name, 1
     while True:
@@ -118,6 +129,8 @@ def _first_free(directory: Path, name: str) -> tuple[str, IO[str]]:
         except BlockingIOError:
             lock.close()
             number += 1
-            free = f"{name}-{number}"
+            free = f"{name}.{number}"
+        except OSError:  # a file system without locks: one process that logs there is better than none
+            return free, lock
         else:
             return free, lock

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-_QUOTING = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
+_QUOTING = "; in a password write % as %25, / as %2F, # as %23, ? as %3F and @ as %40"
 
 
 def http(url: str) -> str:
@@ -33,9 +32,9 @@ def output(url: str) -> str:
 
 
 def _checked(url: str, known: Mapping[str, Callable[[SplitResult], bool]], expected: str) -> str:
+    scheme, separator, _ = url.partition("://")
     try:
-        parts = urlsplit(url)
-        right = not url or (parts.scheme in known and known[parts.scheme](parts))
+        right = not url or (bool(separator) and scheme in known and known[scheme](urlsplit(url)))
     except ValueError:  # its text may repeat the URL
         right = False
     if not right:
@@ -53,6 +52,6 @@ def _one_host(parts: SplitResult) -> bool:
 
 
 def _one_database(parts: SplitResult) -> bool:
-    """Without a host it is this machine's. What a password breaks the URL off with is no number."""
-    host = not parts.netloc or _one_host(parts)
-    return host and not parts.fragment and re.fullmatch(r"/?\d*", parts.path) is not None
+    """Without a host it is this machine's. A password that breaks the URL off leaves its @ further behind."""
+    host = not parts.netloc or "@" in parts.netloc or _one_host(parts)
+    return host and parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment

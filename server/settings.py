@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -62,7 +63,7 @@ class Settings(BaseSettings):
     )
     log_dir: Path | None = Field(
         None,
-        description="Also log into this directory, one file per process (`worker.log`, `worker-2.log`, …), "
+        description="Also log into this directory, one file per process (`worker.log`, `worker.2.log`, …), "
         "rotated daily; empty = stderr only.",
     )
     log_keep_days: int = Field(7, ge=1, le=3650, description="Days that log files are kept.")
@@ -210,11 +211,15 @@ class Settings(BaseSettings):
         return {name: all(key.get_secret_value() for key in all_of) for name, all_of in keys.items()}
 
     def as_environment(self) -> dict[str, str]:
-        """The settings as variables, for child processes: what came from `.env` or arguments included."""
+        """The settings as variables, for child processes: what came from `.env` or arguments included.
+
+        Other names of a setting are empty, so that what the environment says by them goes no further.
+        """
         values: dict[str, str] = {}
-        for name in type(self).model_fields:
+        for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            values |= dict.fromkeys(_names(name, field), "")
             values[name.upper()] = "" if plain is None else str(plain)
         return values
 
@@ -223,14 +228,19 @@ class SettingsError(Exception):
     """A setting is wrong or missing: one line per setting, its name, what is wrong, what is expected."""
 
 
+def _names(name: str, field: FieldInfo) -> list[str]:
+    """The variables that the field is read from, its own first."""
+    other = field.validation_alias
+    return [str(n).upper() for n in other.choices] if isinstance(other, AliasChoices) else [name.upper()]
+
+
 def _filled_first(variables: Mapping[str, str | None]) -> Mapping[str, str | None]:
     """The variables without those that are empty while another name of the same setting is not."""
     hiding: set[str] = set()
-    for field in Settings.model_fields.values():
-        if isinstance(field.validation_alias, AliasChoices):
-            names = [str(name) for name in field.validation_alias.choices]
-            if any(variables.get(name) for name in names):
-                hiding.update(name for name in names if not variables.get(name))
+    for name, field in Settings.model_fields.items():
+        names = [variable.lower() for variable in _names(name, field)]
+        if any(variables.get(variable) for variable in names):
+            hiding.update(variable for variable in names if not variables.get(variable))
     return {name: value for name, value in variables.items() if name not in hiding}
 
 
@@ -246,7 +256,8 @@ def load(env_file: str | None = ".env", **overrides: object) -> Settings:
             meaning = f" ({field.description})" if field is not None and field.description else ""
             own_words = item["msg"].removeprefix("Value error, ")
             wrong = own_words if item["type"] == "value_error" else _expected(name) or own_words
-            lines.append(f"{_variables(name)}: {wrong}{meaning}")
+            variables = " or ".join(_names(name, field)) if field is not None else name.upper()
+            lines.append(f"{variables}: {wrong}{meaning}")
         raise SettingsError("\n".join(lines)) from error
 
 
@@ -269,14 +280,6 @@ def _expected(name: str) -> str:
             most = "up" if high is None else f"to {high}"
             return f"expected a {'whole ' * (number == 'integer')}number {least} {most}"
     return ""
-
-
-def _variables(name: str) -> str:
-    """The variables that a field is read from, its own first."""
-    field = Settings.model_fields.get(name)
-    aliases = field.validation_alias if field is not None else None
-    names = aliases.choices if isinstance(aliases, AliasChoices) else [name]
-    return " or ".join(str(n).upper() for n in names)
 
 
 def require(settings: Settings, *names: str) -> None:

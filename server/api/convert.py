@@ -247,7 +247,7 @@ def _with_facts(error: TaskError, source: Task, attempt: Attempt | None = None) 
         return error
     facts = {
         "provider": attempt.provider if attempt else source.provider,
-        "attempts": str(attempt.number if attempt else len(source.attempts)),
+        "attempts": str(sum(not attempt or n <= attempt.number for n in source.attempts)),
         "max_paid_attempts": str(source.max_paid_attempts),
         "ttl_seconds": f"{(source.ttl_time_ms - source.create_time_ms) / 1000:g}",
     }

@@ -111,11 +111,14 @@ def after_failure(
     return over(error)
 
 
-def after_drain(task: Task, now_ms: int) -> Write:
-    """A worker that must let go returns a task of which no call is under way; it counts against no budget."""
+def after_drain(task: Task, now_ms: int, *, error: TaskError | None = None) -> Write:
+    """A worker that must let go returns a task of which no call is under way; it counts against no budget.
+
+    `error`: why, where it is not the worker that stops.
+    """
     calls = task.attempts[task.attempt].calls.values()
     bought = any(purchases.delivered(task, call) for call in calls)
-    error = TaskError(
+    error = error or TaskError(
         reason=Reason.DRAINING, message="The worker had to let go before the end.", retryable=True
     )
     back = attempt_writes.retry(

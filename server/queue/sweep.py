@@ -173,7 +173,7 @@ class Sweep:
         return not 0 <= self._clock() - last_ms < interval_ms
 
     async def _begin_rebuild(self, held: SweepState, *, expired: int) -> SweepReport:
-        """The start marker comes first: a flush after it takes it along, and the rebuild begins again."""
+        """The start marker comes before any page: a flush after it takes it along, and all begins again."""
         unfinished = await self._store.live_page(after="", limit=1)
         start = Marker(run_id=held.run_id, nonce=secrets.token_hex(4), last_id="")
         begun = await self._queue.replace_marker(held.swept, start)

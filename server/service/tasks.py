@@ -254,7 +254,7 @@ class TaskService:
         loop = asyncio.get_running_loop()
         stirred = loop.time()
         deadline = stirred + timeout_s
-        last_look = deadline - min(LAST_LOOK_S, timeout_s / 10)
+        last_look = deadline - min(LAST_LOOK_S, timeout_s / 2)
         with self._waits.subscribe(task if isinstance(task, str) else task.id) as wait:
             if isinstance(task, str):
                 task = await self.get(task)

@@ -115,7 +115,7 @@ class Execution:
             task = None
 
     async def _step(self, task: Task, holder: Holder) -> bool:
-        """Decide on what the store says; False when the store has moved on meanwhile: read again."""
+        """Decide on what the store says; False when that, or the time, has moved on meanwhile: read again."""
         now, worker = self._now_ms(), holder.worker
         if task.state is TaskState.PENDING:
             if task.cancel_requested:
@@ -173,11 +173,13 @@ class Execution:
         if task.start_time_ms == 0:
             self._metrics.task_wait.observe((now - task.create_time_ms) / 1000)
         begun_ms = self._now_ms()
-        if holder.may_call() and not _expired_between(task, now, begun_ms):
+        late = _expired_between(task, now, begun_ms)
+        if holder.may_call() and not late:
             attempt = Attempt(self._tools, marked, steps, provider, route, references, holder.may_call)
             await self._make(attempt, holder)
         else:
-            if not await until_kept(lambda: self._store.write(verdicts.after_drain(marked, begun_ms))):
+            back = verdicts.after_drain(marked, begun_ms, error=writes.expiry() if late else None)
+            if not await until_kept(lambda: self._store.write(back)):
                 self._stale(marked, worker)
             await self._queue.give_back(marked, worker, delay_ms=0)
         return True

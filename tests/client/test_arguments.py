@@ -183,6 +183,7 @@ def test_a_file_of_a_format_that_is_not_made(
         with pytest.raises(SystemExit):
             parse(words)
         assert told in capsys.readouterr().err
+    assert Destination.parse(f"{name}/").directory == Path(name), "what ends like a directory is one"
     Path(name).mkdir(parents=True)
     assert Destination.parse(name).directory == Path(name), "a directory that is there is one"
 

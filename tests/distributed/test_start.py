@@ -28,12 +28,12 @@ class End:
     said: str
 
 
-def start(directory: Path, role: str, **settings: str) -> End:
+def start(directory: Path, role: str, within_s: float = 30, /, **settings: str) -> End:
     """Run a process that is expected to end by itself."""
     out = directory / "out.log"
     child = shared_nursery().start(role, directory=directory, environment=settings, out=out)
     try:
-        return End(child.wait(30), out.read_text())
+        return End(child.wait(within_s), out.read_text())
     finally:
         child.kill()
 
@@ -196,14 +196,25 @@ def test_a_second_instance_on_the_same_data_dir_is_refused_and_the_first_can_be_
         stops_in_order(first, signal.SIGTERM)
 
 
+def test_a_log_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    end = start(tmp_path, "queue-status", REDIS_URL="redis://h", LOG_DIR="logs")
+    assert end == End(2, "The settings are wrong:\nLOG_DIR: logs cannot be written: File exists\n")
+
+
 def test_a_queue_command_says_what_is_wrong_with_the_redis_url(tmp_path: Path) -> None:
     end = start(tmp_path, "queue-status", REDIS_URL="redis://h?socket_timeout=soon")
     assert end == End(1, "REDIS_URL: Invalid value for 'socket_timeout' in connection URL.\n")
 
 
-def test_the_demo_asks_no_proxy_for_this_machine(tmp_path: Path) -> None:
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
-    end = start(tmp_path, "demo", **nowhere, no_proxy="")
+def test_the_demo_asks_no_proxy_for_this_machine_and_no_store_of_others(tmp_path: Path) -> None:
+    others = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
+    others |= {
+        "no_proxy": "",
+        "MONGO_URL": "mongodb://127.0.0.1:9/theirs",
+        "REDIS_URL": "redis://127.0.0.1:9",
+    }
+    end = start(tmp_path, "demo", 90, **others)
     assert end.code == 0, end.said
     assert len(list((tmp_path / "out").glob("*.png"))) == 9
 

@@ -21,7 +21,7 @@ def link(key: str) -> Link:
 
 def test_the_errors_of_images_and_attempts_say_what_their_reasons_promise() -> None:
     task = new_task()
-    attempts = {
+    attempts = {  # waits for capacity took the numbers between them
         number: Attempt(
             number=number,
             provider=provider,
@@ -31,7 +31,7 @@ def test_the_errors_of_images_and_attempts_say_what_their_reasons_promise() -> N
             outcome=AttemptOutcome.REJECTED,
             error=BUSY,
         )
-        for number, provider in ((1, "ark"), (2, "local"))
+        for number, provider in ((1, "ark"), (4, "local"))
     }
     sequence = replace(
         task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import logging.handlers
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -320,9 +322,29 @@ def test_no_process_rotates_the_file_of_another(tmp_path: Path) -> None:
     assert told == {
         "api.before": ["first"],
         "api.today": ["first, next day", "first, later"],
-        "api-2.before": ["second"],
-        "api-2.today": ["second, next day"],
+        "api.2.before": ["second"],
+        "api.2.today": ["second, next day"],
     }
+
+
+def test_old_files_of_names_that_nobody_has_go_as_well(tmp_path: Path) -> None:
+    for name in ("api.2", "api.7", "worker.2"):
+        (tmp_path / f"{name}.log.2026-01-07").write_text("old\n")
+    new = tmp_path / f"api.2.log.{datetime.now(UTC):%Y-%m-%d}"
+    new.write_text("new\n")
+    subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], check=True, capture_output=True)
+    left = {path.name for path in tmp_path.glob("*.?.log.*")}
+    assert left == {new.name, "worker.2.log.2026-01-07"}
+
+
+def test_a_file_system_without_locks_is_logged_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("server.logs.fcntl.flock", refuse)
+    configure(directory=tmp_path)
+    structlog.get_logger().info("x")
+    assert [path.name for path in tmp_path.glob("*.log")] == ["api.log"]
 
 
 def test_the_file_of_a_process_that_has_ended_is_free_again(tmp_path: Path) -> None:

@@ -148,6 +148,10 @@ def test_an_empty_name_hides_no_other_name_of_its_setting(
     "url",
     [
         "redis://h",
+        "redis://h:6379/0/",
+        "redis://:pw@/0",
+        "redis://:pw@:6379/0",
+        "unix://user:p@/run/redis.sock?db=1",
         "redis:///1",
         "redis://:s3%2Fcret@h:6379/0?health_check_interval=5",
         "rediss://user:p@[::1]:6380/2",
@@ -255,8 +259,10 @@ def test_a_child_process_reads_the_same_settings(
 ) -> None:
     settings = load(None, **changes)
     Path(".env").write_text(
-        "GRPC_PORT=99\nLOG_DIR=theirs\nIMAGE_API_KEY=theirs\nSTORE_URL=sqlite:///theirs\n"
+        "GRPC_PORT=99\nLOG_DIR=theirs\nIMAGE_API_KEY=theirs\nSTORE_URL=sqlite:///theirs\nAI_TIMEOUT=99\n"
     )
+    for variable in ("MONGO_URL", "VOLCENGINE_ENDPOINT"):  # what the parent was started with
+        monkeypatch.setenv(variable, "mongodb://theirs/db")
     for variable, text in settings.as_environment().items():
         monkeypatch.setenv(variable, text)
     assert load() == settings
@@ -288,6 +294,8 @@ def test_a_child_process_reads_the_same_settings(
             "http://h",
             "REDIS_URL: expected a URL that begins with redis:// or rediss:// or unix://",
         ),
+        ("REDIS_URL", "redis:6379", "REDIS_URL: expected a URL that begins with redis://"),
+        ("REDIS_URL", "redis://h:0", "REDIS_URL: expected a URL that begins with redis://"),
         ("REDIS_URL", "localhost:6379", "REDIS_URL: expected a URL that begins with redis://"),
         (
             "IMAGE_BASE_URL",

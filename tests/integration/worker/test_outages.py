@@ -76,6 +76,8 @@ async def test_nothing_is_bought_when_the_ttl_has_ended_while_a_store_was_away(
     assert task.error is not None
     assert (task.state, task.error.reason) == (TaskState.FAILED, Reason.TASK_EXPIRED)
     assert (provider.calls, purchases.paid_or_open_calls(task)) == ([], 0)
+    begun = [attempt.error.reason for attempt in task.attempts.values() if attempt.error is not None]
+    assert begun == [Reason.TASK_EXPIRED] * (held_up == "at the mark")
 
 
 async def test_a_result_is_held_until_the_store_is_back(bench: Bench) -> None:

@@ -34,8 +34,8 @@ class Destination:
     @classmethod
     def parse(cls, text: str) -> Destination:
         """A path that ends like a picture, and not in /, and is no directory is a file; every other is a
-        directory. Raises CannotSave for a file of a format that is not made, and for a path that no file system takes or that
-        cannot be looked at."""
+        directory. Raises CannotSave for a file of a format that is not made, and for a path that no file
+        system takes or that cannot be looked at."""
         try:
             path = expanded(text)
             suffix = "" if text.endswith("/") else path.suffix.lower()

@@ -94,7 +94,8 @@ async def run_api(
     from server.service.line import Line
     from server.service.models import Models
     from server.service.references import References
-    from server.service.tasks import TaskService
+    from server.service.submits import Submits
+    from server.service.tasks import Tasks
     from server.service.usage import UsageReports
     from server.service.waits import Waits
     from server.service.withdrawals import Withdrawals
@@ -122,7 +123,8 @@ async def run_api(
             )
         line = Line(parts.queue)
         waits = Waits(store=parts.store, events=RedisTaskEvents(settings.redis_url), metrics=parts.metrics)
-        tasks = TaskService(
+        tasks = Tasks(store=parts.store, waits=waits, metrics=parts.metrics, now_ms=now_ms)
+        submits = Submits(
             store=parts.store,
             references=References(
                 store=parts.store,
@@ -132,7 +134,7 @@ async def run_api(
             ),
             line=line,
             withdrawals=Withdrawals(store=parts.store, queue=parts.queue, now_ms=now_ms),
-            waits=waits,
+            tasks=tasks,
             catalogue=parts.catalogue,
             routing=routing,
             defaults=Defaults(
@@ -158,6 +160,7 @@ async def run_api(
         answers = Answers(links.mint)
         server = GrpcServer(
             image=ImageServicer(
+                submits=submits,
                 tasks=tasks,
                 outputs=parts.outputs,
                 health=parts.health,
@@ -192,7 +195,7 @@ async def run_api(
             route_away_s = min(ROUTE_AWAY_S, settings.grace_s / 4)
             grace_s = settings.grace_s - route_away_s
             await asyncio.sleep(route_away_s)  # calls are still served while balancers look
-            tasks.refuse()
+            submits.refuse()
             end_waits = asyncio.get_running_loop().call_later(
                 max(0.0, grace_s - min(END_WAITS_BEFORE_S, grace_s / 4)), waits.end
             )
@@ -200,7 +203,7 @@ async def run_api(
             end_waits.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_STEPS_S):
-                    await tasks.drain()
+                    await submits.drain()
                     await line.drain(timeout_s=LAST_STEPS_S)
                     await cancels.drain()
         finally:

@@ -21,7 +21,8 @@ from server.domain.task import Task, TaskState, TaskType
 from server.health import Health
 from server.ports import OutputStore
 from server.service.references import LINKS_S
-from server.service.tasks import Submission, TaskService
+from server.service.submits import Submission, Submits
+from server.service.tasks import Tasks
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -37,13 +38,15 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def __init__(
         self,
         *,
-        tasks: TaskService,
+        submits: Submits,
+        tasks: Tasks,
         outputs: OutputStore,
         health: Health,
         mint: convert.Mint,
         answers: Answers,
         sync_wait_max_s: float,
     ) -> None:
+        self._submits = submits
         self._tasks = tasks
         self._outputs = outputs
         self._health = health
@@ -127,7 +130,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             fingerprint=fingerprint,
             links_timeout_s=min(LINKS_S, seconds_to_answer(context, default_s=LINKS_S)),
         )
-        return await self._tasks.submit(submission)
+        return await self._submits.submit(submission)
 
     async def _generate(self, request: convert.SubmitRequest, context: Context) -> pb.GenerateImageResponse:
         task = await self._submit(request, context)

@@ -14,7 +14,7 @@ from server.api.deadlines import seconds_to_answer
 from server.domain.admission import check_task_id
 from server.domain.errors import Violation
 from server.service.cancels import CANCEL_WAIT_S, Cancels
-from server.service.tasks import TaskService
+from server.service.tasks import Tasks
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -25,7 +25,7 @@ MAX_WAIT_S = 50.0
 class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     """Reads and cancels tasks of every type."""
 
-    def __init__(self, *, tasks: TaskService, cancels: Cancels, answers: Answers) -> None:
+    def __init__(self, *, tasks: Tasks, cancels: Cancels, answers: Answers) -> None:
         self._tasks = tasks
         self._cancels = cancels
         self._answers = answers

@@ -14,7 +14,7 @@ from server.domain.errors import TaskEnded
 from server.domain.task import Task, TaskState
 from server.metrics import Metrics
 from server.ports import QueueUnavailable, SubmitQueue, TaskStore
-from server.service.tasks import TaskService
+from server.service.tasks import Tasks
 from server.stopping import Held
 
 CANCEL_WAIT_S = 1.0
@@ -36,7 +36,7 @@ class Cancels:
     def __init__(
         self,
         *,
-        tasks: TaskService,
+        tasks: Tasks,
         store: TaskStore,
         queue: SubmitQueue,
         metrics: Metrics,

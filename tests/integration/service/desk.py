@@ -23,7 +23,8 @@ from server.queue.task_queue import RedisTaskQueue
 from server.service.cancels import Cancels
 from server.service.line import Line
 from server.service.references import References
-from server.service.tasks import Submission, TaskService
+from server.service.submits import Submission, Submits
+from server.service.tasks import Tasks
 from server.service.waits import Waits
 from server.service.withdrawals import Withdrawals
 from server.store.outputs import FilesystemOutputStore, reference_key
@@ -59,7 +60,7 @@ class SilentEvents:
 
 
 class Desk:
-    """A TaskService and what is behind it."""
+    """The use cases, and what is behind them."""
 
     def __init__(
         self,
@@ -91,12 +92,13 @@ class Desk:
             downloads=downloads,
             reference_key=reference_key,
         )
-        self.tasks = TaskService(
+        self.tasks = Tasks(store=self.store, waits=self.waits, metrics=self.metrics, now_ms=self._now_ms)
+        self.submits = Submits(
             store=self.store,
             references=self.references,
             line=self.line,
             withdrawals=Withdrawals(store=self.store, queue=self.queue, now_ms=self._now_ms),
-            waits=self.waits,
+            tasks=self.tasks,
             catalogue=self.catalogue,
             routing=Routing(configured=frozenset({"local"}), stand_in=True),
             defaults=Defaults(model="local-canvas", size="2K", max_paid_attempts=2),
@@ -120,7 +122,7 @@ class Desk:
     ) -> Task:
         """Submit a good request; `changes` are fields of Draft."""
         asked = replace(draft, **changes)
-        return await self.tasks.submit(Submission(draft=asked, caller=caller, fingerprint=fingerprint))
+        return await self.submits.submit(Submission(draft=asked, caller=caller, fingerprint=fingerprint))
 
     async def live(self) -> Sequence[LiveTask]:
         """Every task that is not over, as the store has it."""

@@ -24,7 +24,7 @@ from server.domain.task import Task
 from server.domain.writes import with_images
 from server.ports import now_ms
 from server.service.references import READ_AT_ONCE, READ_AT_ONCE_FOR_ONE
-from server.service.tasks import Submission
+from server.service.submits import Submission
 from server.store.outputs import reference_key
 from tests.integration.api.requests import flat, padded
 from tests.integration.picture_server import SIGNATURE, PictureServer
@@ -58,7 +58,7 @@ def submission(*references: DraftReference, links_timeout_s: float, caller: str 
 async def faults(desk: Desk, *references: DraftReference, links_timeout_s: float = 5.0) -> dict[str, str]:
     """What is told of each wrong field; nothing of it shows a link, and nothing was accepted."""
     with pytest.raises(InvalidRequest) as caught:
-        await desk.tasks.submit(submission(*references, links_timeout_s=links_timeout_s))
+        await desk.submits.submit(submission(*references, links_timeout_s=links_timeout_s))
     assert await desk.live() == []
     assert "127.0.0.1" not in str(caught.value)
     assert SIGNATURE not in str(caught.value)
@@ -204,7 +204,7 @@ async def test_a_link_that_got_its_turn_late_and_ran_out_of_time_is_not_called_w
         await until(lambda: hanging.asked["cat"] == READ_AT_ONCE_FOR_ONE, within_s=5, what="its share")
         asyncio.get_running_loop().call_later(1.5, hanging.open.set)
         with pytest.raises(LinksBusy):
-            await desk.tasks.submit(submission(by_link(server.link("cat")), links_timeout_s=2.0))
+            await desk.submits.submit(submission(by_link(server.link("cat")), links_timeout_s=2.0))
         assert server.asked["cat"] == 1, "it had its turn"
         await others
 
@@ -214,7 +214,7 @@ async def refused_as_busy(desk: Desk, server: PictureServer, *, caller: str) -> 
     late = by_link(server.link("late"))
     before = await desk.live()
     with pytest.raises(LinksBusy) as caught:
-        await desk.tasks.submit(submission(late, caller=caller, links_timeout_s=0.1))
+        await desk.submits.submit(submission(late, caller=caller, links_timeout_s=0.1))
     assert await desk.live() == before
     assert server.asked["late"] == 0
     code, _, trailers = describe(caught.value)
@@ -264,7 +264,7 @@ async def test_a_request_that_is_wrong_anyway_reads_no_link(desk: Desk) -> None:
         assert await faults(desk, link, DraftReference(kind="data", data=b"no picture")) == {
             "reference_images[1].data": "is no picture; allowed: PNG, JPEG, WEBP, GIF, BMP, TIFF"
         }
-        desk.tasks._queue_max_depth = 0
+        desk.submits._queue_max_depth = 0
         with pytest.raises(QueueFull):
             await desk.submit(references=(link,))
         assert server.asked.total() == 0

@@ -158,7 +158,7 @@ async def asked_to_end(desk: Desk) -> None:
     [live] = await desk.live()
     assert await desk.store.cancel_requested([live.id]) == {live.id}
     async with asyncio.timeout(5):
-        await desk.tasks.drain()
+        await desk.submits.drain()
     assert desk.queue_faults.calls["ask_to_cancel"] == 1
 
 
@@ -173,7 +173,7 @@ async def test_an_insert_that_lands_late_is_withdrawn_too(desk: Desk, stopping: 
     await until(lambda: desk.store_faults.done["insert"], within_s=5)
     if stopping:
         async with asyncio.timeout(LATE_S / 2):
-            await desk.tasks.drain()
+            await desk.submits.drain()
 
     async def withdrawn() -> bool:
         return not await desk.live()
@@ -187,7 +187,7 @@ async def test_the_end_of_the_process_waits_for_what_is_being_withdrawn(desk: De
     with pytest.raises(StoreUnavailable):
         await desk.submit()
     [accepted] = await desk.live()
-    draining = asyncio.create_task(desk.tasks.drain())
+    draining = asyncio.create_task(desk.submits.drain())
     await until(lambda: desk.store_faults.calls["write"] >= 2, within_s=5)
     assert not draining.done()
     desk.store_faults.wake()

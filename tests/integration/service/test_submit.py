@@ -119,7 +119,7 @@ async def test_a_caller_that_vanishes_leaves_its_task_whole(desk: Desk) -> None:
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    draining = asyncio.create_task(desk.tasks.drain())
+    draining = asyncio.create_task(desk.submits.drain())
     await asyncio.sleep(0)
     assert not draining.done(), "a stop waits for what was begun"
     gate.set()
@@ -140,7 +140,7 @@ async def test_a_vanished_caller_of_a_failed_submit_is_nobodys_error(desk: Desk)
         await calling
     with capture_logs() as logs:
         gate.set()
-        await desk.tasks.drain()
+        await desk.submits.drain()
     assert logs == []
 
 
@@ -185,7 +185,7 @@ async def test_what_is_invalid_leaves_nothing_behind(desk: Desk) -> None:
 
 
 async def test_a_draining_process_accepts_nothing(desk: Desk) -> None:
-    desk.tasks.refuse()
+    desk.submits.refuse()
     with pytest.raises(Draining) as caught:
         await desk.submit()
     assert caught.value.retry_after_s is not None

@@ -32,7 +32,7 @@ async def test_wrong_outputs_and_links_of_a_wrong_form_are_told_together(desk: D
 async def test_a_link_of_a_wrong_form_is_wrong_also_while_too_many_tasks_wait(
     desk: Desk, beside: bool
 ) -> None:
-    desk.tasks._queue_max_depth = 0
+    desk.submits._queue_max_depth = 0
     async with PictureServer(cat=CAT) as server:
         references = [by_link(server.link("cat"))] * beside + [MISSHAPEN]
         found = await faults(desk, *references)

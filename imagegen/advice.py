@@ -82,12 +82,20 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
                 f"{_given(v.field, errand)}: {_sentence(v.description)}" for v in error.violations
             )
             return f"the request is invalid: {wrong}"
-        case Unavailable() if error.retry_after_s:
-            return f"{_sentence(error.message)} (try again in {duration(error.retry_after_s)})"
         case DownloadFailed():
             return f"{_sentence(error.message)}. The task keeps it; try again: {errand.next_command()}"
+        case Unavailable() if errand.task_id and not errand.cancels:
+            return f"{_sentence(error.message)}. The task goes on; fetch it: {errand.next_command()}"
+        case Unavailable() if error.retry_after_s:
+            again = f"{_sentence(error.message)} (try again in {duration(error.retry_after_s)})"
+            # An earlier try of the call may have been cut off behind its acceptance.
+            uncertain = error.code is grpc.StatusCode.UNAVAILABLE and errand.request_id and not errand.cancels
+            return f"{again}; {_maybe_accepted(errand)}" if uncertain else again
         case _:
-            return f"{_sentence(error.message)} ({error.reason or error.code.name})"
+            what = f"{_sentence(error.message)} ({error.reason or error.code.name})"
+            if errand.task_id and not errand.cancels:
+                return f"{what}. What became of the task: {errand.next_command()}"
+            return what
 
 
 def interrupted(errand: Errand) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, Self, Unpack
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from image.v1.image_service_pb2 import (
+    GenerateImageRequest,
     GenerateImageResponse,
     GenerateSequentialImagesRequest,
     StreamSequentialImagesResponse,
@@ -29,12 +30,18 @@ from task.v1.task_service_pb2_grpc import TaskServiceStub
 
 from imagegen.channel import open_channel
 from imagegen.download import download
-from imagegen.errors import ImageServiceError, Unavailable, Unreachable, from_rpc
+from imagegen.errors import ImageServiceError, TaskFailed, Unavailable, Unreachable, from_rpc
 from imagegen.fields import RequestFields, image_request, sequence_request
-from imagegen.tasks import has_ended, state_name, still_running
+from imagegen.tasks import has_ended, result_of, state_name, still_running
 
 CALL_TIMEOUT_S = 20.0
 """Deadline of the calls that answer at once, and what a long poll gets on top of its wait, in seconds."""
+
+SLOW_BYTES_PER_S = 100_000
+"""What a slow line takes up: a request with large references has so much longer."""
+
+LONGEST_S = 10 * 365 * 86_400.0
+"""gRPC takes no deadline that is much further away."""
 
 LONG_POLL_S = 50.0
 """The longest single wait, in seconds: proxies tend to cut what is silent for 60."""
@@ -116,7 +123,7 @@ class ImageClient:
         """Makes one picture and waits for it. "bytes" puts small pictures into the answer itself.
 
         Raises StillRunning after `timeout_s`: the task goes on, `wait` follows it. TaskFailed if it ended
-        without a picture.
+        without a picture, and ImageServiceError if that was by a bug of the service (INTERNAL).
         """
         request = image_request(prompt, fields, response_format=response_format)
         with _typed(request_id=request.request_id):
@@ -148,16 +155,12 @@ class ImageClient:
         if images is None:
             single = image_request(prompt, fields)
             with _typed(request_id=single.request_id):
-                return (
-                    await self._images(single.request_id).GenerateImageAsync(single, timeout=CALL_TIMEOUT_S)
-                ).task_id
+                stub, timeout_s = self._images(single.request_id), _time_to_send(single)
+                return (await stub.GenerateImageAsync(single, timeout=timeout_s)).task_id
         sequence = sequence_request(prompt, images, fields)
         with _typed(request_id=sequence.request_id):
-            return (
-                await self._images(sequence.request_id).GenerateSequentialImagesAsync(
-                    sequence, timeout=CALL_TIMEOUT_S
-                )
-            ).task_id
+            stub, timeout_s = self._images(sequence.request_id), _time_to_send(sequence)
+            return (await stub.GenerateSequentialImagesAsync(sequence, timeout=timeout_s)).task_id
 
     async def get(self, task_id: str) -> Task:
         """The task as it stands. Raises NotFound."""
@@ -229,6 +232,7 @@ class ImageClient:
         answered = time.monotonic()
         task_id = ""
         seen: set[str | int] = set()
+        ended: Task | None = None
         while True:
             left_s = max(deadline - time.monotonic(), 0.0)
             try:
@@ -241,9 +245,17 @@ class ImageClient:
                         if what is not None:
                             seen.add(what)
                             task_id = task_id or event.task_id
+                        if event.HasField("task") and has_ended(event.task):
+                            ended = event.task
                 return
             except ImageServiceError as error:
+                if ended is not None and not isinstance(error, TaskFailed):
+                    result_of(ended)  # raises TaskFailed, unless it is complete and nothing more was to come
+                    return
                 error.task_id = error.task_id or task_id
+                silent = isinstance(error, Unreachable)
+                if task_id and silent and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise still_running(task_id, request_id=request.request_id) from error
                 worth_repeating = (
                     isinstance(error, (Unavailable, Unreachable)) and task_id and request.request_id
                 )
@@ -302,7 +314,11 @@ class ImageClient:
         return ImageServiceStub(self._repeating if request_id else self._once)
 
     def _or_default(self, timeout_s: float | None) -> float:
-        return self._timeout_s if timeout_s is None else timeout_s
+        return min(self._timeout_s if timeout_s is None else timeout_s, LONGEST_S)
+
+
+def _time_to_send(request: GenerateImageRequest | GenerateSequentialImagesRequest) -> float:
+    return CALL_TIMEOUT_S + request.ByteSize() / SLOW_BYTES_PER_S
 
 
 def _what(event: StreamSequentialImagesResponse) -> str | int | None:

@@ -29,7 +29,11 @@ async def download(image: Image, *, timeout_s: float) -> bytes:
     """
     if image.data:
         return _verified(image, image.data)
-    if urlsplit(image.url).scheme not in ("http", "https"):
+    try:
+        known = urlsplit(image.url).scheme in ("http", "https")
+    except ValueError as error:
+        raise _unavailable(image, "the link is malformed") from error
+    if not known:
         raise _unavailable(image, "the link is neither http nor https")
     abandoned = threading.Event()
     try:
@@ -52,6 +56,9 @@ def _fetch(image: Image, deadline: float, abandoned: threading.Event) -> bytes:
                     break
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
+            else:
+                if answer.length:  # http.client says nothing of it
+                    raise ConnectionError(f"the connection broke off after {len(received):,} bytes")
     except urllib.error.HTTPError as error:
         error.close()
         raise _unavailable(image, f"HTTP {error.code}") from error

@@ -5,7 +5,7 @@ ImageServiceError       everything below, and answers that fit nothing below (IN
 ├── NotFound            no such task or model
 ├── RequestIdReused     the request id belongs to an earlier request with another content
 ├── Refused             valid, but this service cannot do it: model retired, provider not configured
-├── Unavailable         the service said "not now": nothing was accepted, repeat after `retry_after_s`
+├── Unavailable         the service said "not now": repeat after `retry_after_s`, under the same request id
 ├── Unreachable         the service said nothing: whether it accepted the request is unknown
 ├── StillRunning        the time to wait is over, the task goes on: fetch it by `task_id`
 ├── TaskFailed          the task ended without a result
@@ -90,8 +90,9 @@ class Refused(ImageServiceError):
 
 
 class Unavailable(ImageServiceError):
-    """The service takes nothing now. Repeating is safe: nothing was accepted, or, where `task_id` is set, the
-    repeat under the same request id waits for that task.
+    """The service takes nothing now. A repeat is safe under the same `request_id`, and only then: an earlier
+    try of this call may have been cut off behind its acceptance. Where `task_id` is set the repeat waits for
+    that task.
     """
 
 

@@ -127,7 +127,10 @@ def _fill(
     if (priority := fields.get("priority")) is not None:
         request.options.priority = _choice(_PRIORITIES, priority)
     if (ttl_s := fields.get("ttl_s")) is not None:
-        request.options.ttl.FromTimedelta(timedelta(seconds=ttl_s))
+        try:
+            request.options.ttl.FromTimedelta(timedelta(seconds=ttl_s))
+        except OverflowError as error:
+            raise ValueError(f"ttl_s: {ttl_s} is no time; allowed: 1 to 604,800 s (7 days)") from error
     if labels := fields.get("labels"):
         request.options.labels.update(labels)
     if (max_paid_attempts := fields.get("max_paid_attempts")) is not None:

@@ -59,7 +59,9 @@ class Screen:
     def document(self, document: Mapping[str, Any]) -> None:
         """The one JSON document of stdout, if one is asked for."""
         if self.as_json:
-            streams.write(self._out.file, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+            speaks_utf8 = (self._out.encoding or "").lower().replace("-", "") == "utf8"
+            text = json.dumps(document, ensure_ascii=not speaks_utf8, indent=2)
+            streams.write(self._out.file, text + "\n")
 
     def timeline(self, task: Task) -> None:
         """How the task went, step by step. Silent when a document is asked for."""

@@ -24,7 +24,10 @@ def has_ended(task: Task) -> bool:
 
 
 def state_name(task: Task) -> str:
-    """The state in lower case, without its prefix: "pending", "completed"."""
+    """The state in lower case, without its prefix: "pending", "completed"; "state 99" where the service knows
+    more than this client."""
+    if task.state not in TaskState.values():
+        return f"state {task.state}"
     return TaskState.Name(task.state).removeprefix("TASK_STATE_").lower()
 
 

@@ -270,6 +270,33 @@ async def test_an_unknown_acceptance_as_json_names_the_request_id(
         assert (document["task_id"], document["request_id"]) == ("", request.request_id)
 
 
+AWAY = Fault(code=grpc.StatusCode.UNAVAILABLE, reason="STORE_UNAVAILABLE", retry_after_s=1)
+
+
+async def test_who_loses_sight_of_a_task_is_told_how_to_find_it_and_not_to_try_again(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    will_complete(service)
+    bug = Fault(code=grpc.StatusCode.INTERNAL)
+    for fault, told in ((AWAY, "The task goes on; fetch it: "), (bug, "What became of the task: ")):
+        service.on("WaitTask", fault)
+        outcome = await imagegen(
+            "generate", "a cat", "--timeout", "0", "--target", service.target, cwd=tmp_path
+        )
+        assert outcome.code == 1
+        assert f"{told}imagegen task {TASK_ID} --wait" in one_line(outcome.err)
+        assert "try again" not in outcome.err
+
+
+async def test_who_may_have_been_accepted_is_told_the_id_to_repeat_with(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.on("GenerateImageAsync", AWAY)
+    outcome = await imagegen("generate", "a cat", "--target", service.target, cwd=tmp_path)
+    request_id = service.asked("GenerateImageAsync")[0].request_id
+    assert f"--request-id {request_id} finds its task" in one_line(outcome.err)
+
+
 async def test_a_full_queue_says_when_to_come_back(service: ScriptedService, tmp_path: Path) -> None:
     fault = Fault(code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="QUEUE_FULL", retry_after_s=7)
     service.on("GenerateImageAsync", fault)

@@ -107,3 +107,22 @@ async def test_no_proxy_is_asked_for_this_machine(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     assert await client.download(service.pictures.add())
+
+
+async def test_a_connection_that_breaks_off_is_no_lost_data(client: ImageClient) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(400))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(DownloadFailed, match="broke off after 400 bytes") as caught:
+            await client.download(Image(url=f"http://{host}:{port}/x", size_bytes=1000))
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_malformed_link(client: ImageClient) -> None:
+    with pytest.raises(DownloadFailed, match="malformed"):
+        await client.download(Image(url="http://[::1/x"))

@@ -16,7 +16,7 @@ from image.v1.image_service_pb2 import (
 from task.v1.task_pb2 import TaskPriority
 
 from imagegen import ImageClient, OutputRef, RequestFields
-from tests.client.scripted_server import TASK_ID, ScriptedService
+from tests.client.scripted_server import TASK_ID, Context, ScriptedService
 
 EVERYTHING: RequestFields = {
     "model": "local-canvas",
@@ -143,3 +143,32 @@ async def test_an_answer_beyond_the_default_limit_of_grpc_is_read(
     answer.images.add(data=b"x" * 5_000_000)
     service.on("GenerateImage", answer)
     assert len((await client.generate("a cat")).images[0].data) == 5_000_000
+
+
+@pytest.mark.parametrize("ttl_s", [float("inf"), 1e15])
+async def test_a_ttl_beyond_all_measure_is_a_wrong_value(client: ImageClient, ttl_s: float) -> None:
+    with pytest.raises(ValueError, match="ttl_s"):
+        await client.submit("a cat", ttl_s=ttl_s)
+
+
+async def test_a_large_request_has_the_time_that_a_slow_line_takes(
+    client: ImageClient, service: ScriptedService
+) -> None:
+    left: list[float] = []
+
+    async def accept(request: GenerateImageRequest, context: Context) -> GenerateImageAsyncResponse:
+        left.append(context.time_remaining())
+        return GenerateImageAsyncResponse(task_id=TASK_ID)
+
+    service.on("GenerateImageAsync", accept)
+    await client.submit("a cat")
+    await client.submit("a cat", references=[bytes(3_000_000)])
+    assert left[0] <= 20
+    assert 40 < left[1] <= 51
+
+
+async def test_an_endless_wait_is_no_deadline_in_the_past(
+    client: ImageClient, service: ScriptedService
+) -> None:
+    service.on("GenerateImage", GenerateImageResponse(task_id=TASK_ID))
+    assert (await client.generate("a cat", timeout_s=float("inf"))).task_id == TASK_ID

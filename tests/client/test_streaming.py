@@ -120,3 +120,28 @@ async def test_the_end_of_the_wait_names_the_task(client: ImageClient, service: 
         async for _ in client.stream_sequence("a story"):
             pass
     assert caught.value.task_id == TASK_ID
+
+
+@pytest.mark.parametrize("fault", [CUT, Fault(code=grpc.StatusCode.INTERNAL, task_id=TASK_ID)])
+async def test_what_came_of_the_task_counts_and_not_how_the_stream_ended(
+    client: ImageClient, service: ScriptedService, fault: Fault
+) -> None:
+    service.on("StreamSequentialImages", Played(ACCEPTED, made(0), COMPLETED, fault=fault))
+    assert [e async for e in client.stream_sequence("a story")] == [ACCEPTED, made(0), COMPLETED]
+    service.on("StreamSequentialImages", Played(ACCEPTED, FAILED, fault=fault))
+    stream = client.stream_sequence("a story")
+    assert [await anext(stream) for _ in range(2)] == [ACCEPTED, FAILED]
+    with pytest.raises(TaskFailed):
+        await anext(stream)
+    assert len(service.asked("StreamSequentialImages")) == 2, "neither was opened again"
+
+
+async def test_a_service_that_is_late_with_the_end_of_the_wait_is_no_lost_one(
+    client: ImageClient, service: ScriptedService
+) -> None:
+    late = Fault(code=grpc.StatusCode.DEADLINE_EXCEEDED, domain="")
+    service.on("StreamSequentialImages", Played(ACCEPTED, fault=late))
+    with pytest.raises(StillRunning) as caught:
+        async for _ in client.stream_sequence("a story"):
+            pass
+    assert caught.value.task_id == TASK_ID

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -93,11 +94,13 @@ async def test_without_a_request_id_a_broken_stream_stays_broken(
 async def test_a_stream_that_stays_broken_ends_in_an_error(
     client: ImageClient, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "OUTAGE_S", 0.05)
+    monkeypatch.setattr(client_module, "OUTAGE_S", 0.5)
     service.on("StreamSequentialImages", Played(ACCEPTED, fault=CUT), CUT)
-    with pytest.raises(Unreachable):
-        async for _ in client.stream_sequence("a story"):
-            pass
+    async with asyncio.timeout(5):
+        with pytest.raises(Unreachable):
+            async for _ in client.stream_sequence("a story", timeout_s=600):
+                pass
+    assert len(service.asked("StreamSequentialImages")) > 1 + 4, "more often than gRPC repeats by itself"
 
 
 async def test_a_task_without_pictures_is_shown_and_then_raised(

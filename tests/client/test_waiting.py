@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -77,11 +79,14 @@ async def test_a_service_that_stays_away_ends_the_wait(
     client: ImageClient, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "RETRY_PAUSE_S", 0.01)
-    monkeypatch.setattr(client_module, "OUTAGE_S", 0.0)
+    monkeypatch.setattr(client_module, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(client_module, "LONG_POLL_S", 0.01)  # it is borne for as much longer
     service.on("WaitTask", Fault(code=grpc.StatusCode.UNAVAILABLE, domain=""))
-    with pytest.raises(Unreachable) as caught:
-        await client.wait(TASK_ID, timeout_s=0)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unreachable) as caught:
+            await client.wait(TASK_ID, timeout_s=600)
     assert caught.value.task_id == TASK_ID
+    assert len(service.asked("WaitTask")) > 4, "more often than gRPC repeats by itself"
 
 
 async def test_an_unknown_task_is_not_waited_for(client: ImageClient, service: ScriptedService) -> None:

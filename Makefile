@@ -144,7 +144,7 @@ most-tests: $(DEV) style collected
 test: $(DEV) ## Install what is needed and check everything
 	@$(MAKE) --no-print-directory --jobs 3 type most-tests \
 		|| { echo "make test: types, style or tests failed, see above; the tests that run alone were not begun" >&2; exit 1; }
-	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract
+	@$(BIN)/python -m pytest -m alone -s tests/distributed tests/contract tests/integration/api
 
 .PHONY: test-coverage
 test-coverage: $(DEV) ## Run the tests and report which lines they reach

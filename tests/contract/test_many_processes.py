@@ -44,7 +44,7 @@ async def test_what_was_acknowledged_survives_the_kill_of_its_process(store_url:
     assert len(set(ids)) == len(ids) >= ACKNOWLEDGED
     began_s = time.monotonic()
     assert await survivor.insert(new_task()), "the dead process holds nothing up"
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 5, "far less than PATIENCE_S"
     assert set(await survivor.revisions(ids)) == set(ids)
     await survivor.aclose()
 

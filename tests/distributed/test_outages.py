@@ -31,7 +31,7 @@ def detail(error: grpc.aio.AioRpcError, into: Message) -> bool:
 
 
 async def refused_in_time(calls: Calls) -> None:
-    """A submit is refused as safe to repeat, within 2 s."""
+    """A submit is refused as safe to repeat, within the 2 s that are promised."""
     start = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await calls.images.GenerateImageAsync(SMALL)
@@ -51,6 +51,7 @@ async def ready_is(process: ServiceProcess, status: int) -> None:
     await until_async(so, within_s=15, what=f"/ready {status}")
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_sqlite_locked_by_somebody_else() -> None:
     with running_stack() as stack:
@@ -70,6 +71,7 @@ async def test_sqlite_locked_by_somebody_else() -> None:
             assert len(answer.images) == 1
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_mongodb_away_and_back(mongo_server: MongoServer) -> None:
     url = database_url(mongo_server.url, new_database_name())

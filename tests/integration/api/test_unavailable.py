@@ -27,6 +27,7 @@ from tests.waiting import until_async
 pytestmark = pytest.mark.xdist_group("api-unavailable")
 
 ANSWER_WITHIN_S = 2.0
+"""A submit promises its answer within this time, whatever the store does."""
 RECOVER_WITHIN_S = 10.0
 
 
@@ -118,6 +119,7 @@ async def test_production_without_keys_makes_only_what_needs_none() -> None:
 # --- a store that is away -----------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_while_the_store_takes_no_writes_nothing_is_accepted() -> None:
     request = image(request_id="while away")
     with deployed() as deployment:

@@ -17,7 +17,8 @@ from tests.upstreams import ArkUpstream, Fewer, LinkFails, PartlyFailed, Refusal
 
 pytestmark = pytest.mark.xdist_group("ark-service")  # one service for all
 
-AT_ONCE_S = 1.0
+AT_ONCE_S = 5.0
+"""The held stream proves the order; this is for the processes that take part, on a busy machine."""
 
 
 def four(prompt: str, *, max_paid: int = 2) -> GenerateSequentialImagesRequest:

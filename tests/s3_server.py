@@ -42,12 +42,13 @@ class Keys:
 
 
 class S3Server:
-    """One server, with BUCKET in it; it keeps everything in memory."""
+    """One server, with BUCKET in it, all in memory; gone with the process that started it."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self.keys = Keys(access_key_id="", secret_access_key="")
 
     @property
@@ -77,16 +78,16 @@ class S3Server:
                 stdout=output,
                 stderr=output,
             )
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not self._listens():
-            if self._process.poll() is not None or time.monotonic() > deadline_s:
-                self.kill()
-                raise RuntimeError(f"moto did not start:\n{self._log.read_text(errors='replace')}")
-            time.sleep(0.01)
-        self.keys = self._new_user()
-        self.client("s3").create_bucket(
-            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
+        try:
+            # It ends the server when this process, which holds the other end of its input, is gone.
+            self._watch = subprocess.Popen(
+                ["/bin/sh", "-c", 'read -r _; kill -9 "$1"', "sh", str(self._process.pid)],
+                stdin=subprocess.PIPE,
+            )
+            self._set_up(self._process)
+        except BaseException:
+            self.kill()
+            raise
 
     def client(self, service: str) -> Any:
         """A plain client of it, with the user's keys."""
@@ -100,10 +101,25 @@ class S3Server:
 
     def kill(self) -> None:
         """End it at once; everything in it is gone."""
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _set_up(self, process: subprocess.Popen[bytes]) -> None:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._listens():
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeError(f"moto did not start:\n{self._log.read_text(errors='replace')}")
+            time.sleep(0.01)
+        self.keys = self._new_user()
+        self.client("s3").create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
 
     def _new_user(self) -> Keys:
         iam = self.client("iam")

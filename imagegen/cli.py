@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from imagegen import streams
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 3 unreachable, 4 still
@@ -33,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         return asyncio.run(run(arguments))
+    except OSError as error:  # of what is written to: all else has been told by then
+        streams.abandon(sys.stdout)
+        print(f"imagegen: cannot write: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("imagegen: interrupted", file=sys.stderr)
         return 130

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
@@ -28,11 +27,13 @@ from task.v1.task_pb2 import Task
 from task.v1.task_service_pb2 import CancelTaskRequest, CancelTaskResponse, GetTaskRequest, WaitTaskRequest
 from task.v1.task_service_pb2_grpc import TaskServiceStub
 
+from imagegen import sequences
 from imagegen.channel import open_channel
 from imagegen.download import download
-from imagegen.errors import ImageServiceError, TaskFailed, Unavailable, Unreachable, from_rpc
+from imagegen.errors import Unavailable, Unreachable, from_rpc
 from imagegen.fields import RequestFields, image_request, sequence_request
-from imagegen.tasks import has_ended, result_of, state_name, still_running
+from imagegen.patience import Patience
+from imagegen.tasks import has_ended, state_name, still_running
 
 CALL_TIMEOUT_S = 20.0
 """Deadline of the calls that answer at once, and what a long poll gets on top of its wait, in seconds."""
@@ -45,11 +46,6 @@ LONGEST_S = 10 * 365 * 86_400.0
 
 LONG_POLL_S = 50.0
 """The longest single wait, in seconds: proxies tend to cut what is silent for 60."""
-
-OUTAGE_S = 30.0
-"""How long a wait bears a service that does not answer, in seconds."""
-
-RETRY_PAUSE_S = 1.0
 
 
 class Health(enum.IntEnum):
@@ -192,25 +188,20 @@ class ImageClient:
 
         Raises as `wait` does.
         """
-        deadline = time.monotonic() + self._or_default(timeout_s)
-        answered = time.monotonic()
-        state = ""
+        patience = Patience(self._or_default(timeout_s))
         while True:
-            wait_s = min(interval_s, LONG_POLL_S, max(deadline - time.monotonic(), 0.0))
+            wait_s = min(interval_s, LONG_POLL_S, patience.left_s)
             try:
                 task = await self._wait_once(task_id, wait_s)
-            except (Unavailable, Unreachable):
-                if time.monotonic() > min(answered + OUTAGE_S + wait_s, deadline):
-                    raise
-                await asyncio.sleep(RETRY_PAUSE_S)
+            except (Unavailable, Unreachable) as error:
+                await patience.bear(error, silent_s=wait_s)
                 continue
-            answered = time.monotonic()
-            state = state_name(task)
+            patience.answered()
             yield task
             if has_ended(task):
                 return
-            if time.monotonic() >= deadline:
-                raise still_running(task_id, state=state, request_id=task.request_id)
+            if not patience.left_s:
+                raise still_running(task_id, state=state_name(task), request_id=task.request_id)
 
     async def stream_sequence(
         self,
@@ -228,40 +219,11 @@ class ImageClient:
         without any picture is yielded before TaskFailed is raised.
         """
         request = sequence_request(prompt, images, fields)
-        deadline = time.monotonic() + self._or_default(timeout_s)
-        answered = time.monotonic()
-        task_id = ""
-        seen: set[str | int] = set()
-        ended: Task | None = None
-        while True:
-            left_s = max(deadline - time.monotonic(), 0.0)
-            try:
-                async with aclosing(self._stream_once(request, left_s)) as events:
-                    async for event in events:
-                        answered = time.monotonic()
-                        what = _what(event)
-                        if what not in seen:
-                            yield event
-                        if what is not None:
-                            seen.add(what)
-                            task_id = task_id or event.task_id
-                        if event.HasField("task") and has_ended(event.task):
-                            ended = event.task
-                return
-            except ImageServiceError as error:
-                if ended is not None and not isinstance(error, TaskFailed):
-                    result_of(ended)  # raises TaskFailed, unless it is complete and nothing more was to come
-                    return
-                error.task_id = error.task_id or task_id
-                silent = isinstance(error, Unreachable)
-                if task_id and silent and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise still_running(task_id, request_id=request.request_id) from error
-                worth_repeating = (
-                    isinstance(error, (Unavailable, Unreachable)) and task_id and request.request_id
-                )
-                if not worth_repeating or time.monotonic() > min(answered + OUTAGE_S, deadline):
-                    raise
-                await asyncio.sleep(RETRY_PAUSE_S)
+        opened = partial(self._stream_once, request)
+        made = sequences.events(opened, request_id=request.request_id, timeout_s=self._or_default(timeout_s))
+        async with aclosing(made) as events:
+            async for event in events:
+                yield event
 
     async def models(self) -> list[Model]:
         """Every model of the service in its order, those included that are not available now."""
@@ -319,19 +281,6 @@ class ImageClient:
 
 def _time_to_send(request: GenerateImageRequest | GenerateSequentialImagesRequest) -> float:
     return CALL_TIMEOUT_S + request.ByteSize() / SLOW_BYTES_PER_S
-
-
-def _what(event: StreamSequentialImagesResponse) -> str | int | None:
-    """What an event says that need be said only once; None for one that may come again."""
-    match event.WhichOneof("event"):
-        case "task_id":
-            return "task_id"
-        case "image":
-            return event.image.index
-        case "failure":
-            return event.failure.index
-        case _:
-            return None
 
 
 @contextmanager

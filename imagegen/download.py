@@ -8,6 +8,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
@@ -37,9 +40,35 @@ async def download(image: Image, *, timeout_s: float) -> bytes:
         raise _unavailable(image, "the link is neither http nor https")
     abandoned = threading.Event()
     try:
-        return await asyncio.to_thread(_fetch, image, time.monotonic() + timeout_s, abandoned)
+        return await _aside(partial(_fetch, image, time.monotonic() + timeout_s, abandoned))
     finally:
         abandoned.set()
+
+
+async def _aside(work: Callable[[], bytes]) -> bytes:
+    """What the work gives, done in a thread that nobody waits for: a silent server may hold it up, and shall
+    not hold up the end of the process."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(result: bytes, error: Exception | None) -> None:
+        if done.done():  # given up
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        try:
+            outcome: tuple[bytes, Exception | None] = work(), None
+        except Exception as error:  # of any kind: it is the caller's
+            outcome = b"", error
+        with suppress(RuntimeError):  # the loop is closed: nobody is there any more
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="download", daemon=True).start()
+    return await done
 
 
 def _fetch(image: Image, deadline: float, abandoned: threading.Event) -> bytes:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import time
 from pathlib import Path
 
 from image.v1.image_service_pb2 import GenerateImageAsyncResponse
-from task.v1.task_service_pb2 import WaitTaskResponse
+from task.v1.image_pb2 import Image
+from task.v1.task_service_pb2 import GetTaskResponse, WaitTaskResponse
 
+from imagegen.download import SILENCE_S
 from tests.client.command_line import Outcome, finished, imagegen_process
+from tests.client.example_tasks import completed
 from tests.client.scripted_server import TASK_ID, Context, ScriptedService
 
 GENERATE = ("generate", "a cat", "--request-id", "order-17")
@@ -59,3 +64,27 @@ async def test_ctrl_c_before_a_cancel_is_answered(service: ScriptedService, tmp_
     outcome = await interrupt(service, "CancelTask", "cancel", TASK_ID, cwd=tmp_path)
     unknown = f"whether task {TASK_ID} was cancelled is not known; the same command may be repeated"
     assert (outcome.code, outcome.err) == (130, f"imagegen: interrupted; {unknown}\n")
+
+
+async def test_ctrl_c_while_a_server_of_pictures_is_silent(service: ScriptedService, tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        image = Image(index=0, url=f"http://{host}:{port}/x", size_bytes=1, mime_type="image/png")
+        service.on("GetTask", GetTaskResponse(task=completed(image)))
+        arguments = ("task", TASK_ID, "-o", ".", "--target", service.target)
+        async with imagegen_process(*arguments, cwd=tmp_path) as process:
+            async with asyncio.timeout(20):
+                await asked.wait()
+            process.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            outcome = await finished(process)
+    assert outcome.code == 130
+    assert time.monotonic() - start < SILENCE_S / 2
+    assert os.listdir(tmp_path) == []

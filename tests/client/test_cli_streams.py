@@ -48,6 +48,30 @@ async def test_wrong_usage_that_nobody_reads(unbuffered: str, tmp_path: Path) ->
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["for a person", "json"])
+async def test_a_full_disk(options: tuple[str, ...], service: ScriptedService, tmp_path: Path) -> None:
+    stands(service, completed(service.pictures.add()))
+    arguments = ("task", TASK_ID, "--target", service.target, *options)
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with imagegen_process(*arguments, cwd=tmp_path, stdout=full) as process:
+        os.close(full)
+        outcome = await finished(process)
+    assert (outcome.code, outcome.err) == (1, "imagegen: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+async def test_a_document_is_whole_in_every_encoding(
+    encoding: str, service: ScriptedService, tmp_path: Path
+) -> None:
+    stands(service, completed(service.pictures.add(), prompt="小猫"))
+    arguments = ("task", TASK_ID, "--json", "--target", service.target)
+    async with imagegen_process(*arguments, cwd=tmp_path, PYTHONIOENCODING=encoding) as process:
+        outcome = await finished(process)
+    assert outcome.document()["prompt"] == "小猫"
+    assert outcome.out.isascii() is (encoding == "ascii")
+
+
 async def unread(*arguments: str, cwd: Path, **env: str) -> Outcome:
     """What becomes of the command when its output has no reader."""
     reader, writer = os.pipe()

@@ -11,8 +11,7 @@ from image.v1.image_service_pb2 import GenerateSequentialImagesRequest, StreamSe
 from task.v1.image_pb2 import Image, ImageFailure
 from task.v1.task_pb2 import Progress, Task, TaskState
 
-from imagegen import ImageClient, StillRunning, TaskFailed, Unreachable
-from imagegen import client as client_module
+from imagegen import ImageClient, StillRunning, TaskFailed, Unreachable, patience
 from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
 
 Event = StreamSequentialImagesResponse
@@ -49,7 +48,7 @@ class Played:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "RETRY_PAUSE_S", 0.01)
+    monkeypatch.setattr(patience, "RETRY_PAUSE_S", 0.01)
 
 
 async def test_events_come_as_they_happen(client: ImageClient, service: ScriptedService) -> None:
@@ -94,7 +93,7 @@ async def test_without_a_request_id_a_broken_stream_stays_broken(
 async def test_a_stream_that_stays_broken_ends_in_an_error(
     client: ImageClient, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(patience, "OUTAGE_S", 0.5)
     service.on("StreamSequentialImages", Played(ACCEPTED, fault=CUT), CUT)
     async with asyncio.timeout(5):
         with pytest.raises(Unreachable):

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from task.v1.task_pb2 import Task, TaskState
 from task.v1.task_service_pb2 import WaitTaskRequest, WaitTaskResponse
 
-from imagegen import ImageClient, NotFound, StillRunning, Unreachable
+from imagegen import ImageClient, NotFound, StillRunning, Unreachable, patience
 from imagegen import client as client_module
 from tests.client.scripted_server import TASK_ID, Context, Fault, ScriptedService
 
@@ -68,7 +68,7 @@ async def test_watch_yields_every_poll(client: ImageClient, service: ScriptedSer
 async def test_a_service_that_is_away_is_waited_for(
     client: ImageClient, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "RETRY_PAUSE_S", 0.01)
+    monkeypatch.setattr(patience, "RETRY_PAUSE_S", 0.01)
     away = [Fault(code=grpc.StatusCode.UNAVAILABLE, domain="")] * 4  # as many as gRPC repeats by itself
     service.on("WaitTask", PROCESSING, *away, COMPLETED)
     assert (await client.wait(TASK_ID)).state == TaskState.TASK_STATE_COMPLETED
@@ -78,8 +78,8 @@ async def test_a_service_that_is_away_is_waited_for(
 async def test_a_service_that_stays_away_ends_the_wait(
     client: ImageClient, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "RETRY_PAUSE_S", 0.01)
-    monkeypatch.setattr(client_module, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(patience, "RETRY_PAUSE_S", 0.01)
+    monkeypatch.setattr(patience, "OUTAGE_S", 0.5)
     monkeypatch.setattr(client_module, "LONG_POLL_S", 0.01)  # it is borne for as much longer
     service.on("WaitTask", Fault(code=grpc.StatusCode.UNAVAILABLE, domain=""))
     async with asyncio.timeout(5):

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.orphans import killed_at_the_end, running
 from tests.s3_server import S3Server
 from tests.waiting import until
-
-ROOT = Path(__file__).parents[2]
-
-
-def running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from tests.s3_server import S3Server;"
-        "server = S3Server(Path(sys.argv[1])); server.start();"
-        "print(server.pid, flush=True); sys.stdin.read()"
+        "server = S3Server(Path(sys.argv[1])); server.start(); print(server.pid, flush=True)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "moto.log")],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as owner:
-        assert owner.stdout is not None
-        pid = int(owner.stdout.readline())
+    with killed_at_the_end(script, str(tmp_path / "moto.log")) as said:
+        pid = int(said)
         assert running(pid)
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
-        asyncio.run(until(lambda: not running(pid), within_s=10))
+    asyncio.run(until(lambda: not running(pid), within_s=10))
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_running(tmp_path: Path) -> None:

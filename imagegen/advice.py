@@ -54,6 +54,11 @@ class Errand:
     cancels: bool = False
     """Whether the task was asked to end: without an answer nobody knows whether it goes on."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is about a task that is known and that nobody wants to end: it can be found again."""
+        return bool(self.task_id) and not self.cancels
+
     def next_command(self) -> str:
         """The command that fetches the task."""
         words = ["imagegen", "task", self.task_id, "--wait"]
@@ -84,7 +89,7 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
             return f"the request is invalid: {wrong}"
         case DownloadFailed():
             return f"{_sentence(error.message)}. The task keeps it; try again: {errand.next_command()}"
-        case Unavailable() if errand.task_id and not errand.cancels:
+        case Unavailable() if errand.follows:
             return f"{_sentence(error.message)}. The task goes on; fetch it: {errand.next_command()}"
         case Unavailable() if error.retry_after_s:
             again = f"{_sentence(error.message)} (try again in {duration(error.retry_after_s)})"
@@ -93,7 +98,7 @@ def explain(error: ImageServiceError, errand: Errand) -> str:
             return f"{again}; {_maybe_accepted(errand)}" if uncertain else again
         case _:
             what = f"{_sentence(error.message)} ({error.reason or error.code.name})"
-            if errand.task_id and not errand.cancels:
+            if errand.follows:
                 return f"{what}. What became of the task: {errand.next_command()}"
             return what
 
@@ -147,7 +152,7 @@ def _unreachable(error: Unreachable, errand: Errand) -> str:
     never_connected = error.code is grpc.StatusCode.UNAVAILABLE and _NEVER_CONNECTED.search(error.message)
     if errand.cancels and not never_connected:
         return f"cannot reach {errand.target}: {cause}; {_maybe_cancelled(errand)}"
-    if errand.task_id and not errand.cancels:
+    if errand.follows:
         return f"lost {errand.target}: {cause}. The task goes on; fetch it: {errand.next_command()}"
     if errand.request_id and not never_connected:
         return f"lost {errand.target}: {cause}; {_maybe_accepted(errand)}"

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from functools import partial
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -48,27 +48,18 @@ async def download(image: Image, *, timeout_s: float) -> bytes:
 async def _aside(work: Callable[[], bytes]) -> bytes:
     """What the work gives, done in a thread that nobody waits for: a silent server may hold it up, and shall
     not hold up the end of the process."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(result: bytes, error: Exception | None) -> None:
-        if done.done():  # given up
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
+    done: Future[bytes] = Future()
 
     def run() -> None:
+        if not done.set_running_or_notify_cancel():
+            return
         try:
-            outcome: tuple[bytes, Exception | None] = work(), None
+            done.set_result(work())
         except Exception as error:  # of any kind: it is the caller's
-            outcome = b"", error
-        with suppress(RuntimeError):  # the loop is closed: nobody is there any more
-            loop.call_soon_threadsafe(settle, *outcome)
+            done.set_exception(error)
 
     threading.Thread(target=run, name="download", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(done)
 
 
 def _fetch(image: Image, deadline: float, abandoned: threading.Event) -> bytes:

@@ -14,6 +14,8 @@ from server.domain.request import (
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What references are encoded in, by Pillow's names."""
+SAME_FORMAT = {"MPO": "JPEG"}
+"""Of what Pillow tells apart and others do not: a JPEG file in which cameras, and HDR, put more pictures."""
 
 
 class ReferenceRules(Struct, frozen=True, kw_only=True):

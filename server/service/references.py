@@ -35,8 +35,6 @@ READ_AT_ONCE_FOR_ONE = READ_AT_ONCE // 2
 NO_WAIT_S = 0.25
 """A turn that comes sooner is no late one, however short the time is."""
 BUSY_RETRY_S = 5.0
-_KINDS = {"MPO": "JPEG"}
-"""Of what Pillow tells apart and others do not: a JPEG file of which some cameras put more pictures."""
 _CLASSIC_TIFF = (b"II*\x00", b"MM\x00*")
 _ADVICE = "send a link that works now, or the picture itself"
 
@@ -259,7 +257,9 @@ def picture_fault(data: bytes, rules: ReferenceRules) -> str | None:
         return f"is no picture; allowed: {', '.join(rules.formats)}"
     if kind == "TIFF" and not data.startswith(_CLASSIC_TIFF):
         return "is a TIFF of a form that vendors do not read, like BigTIFF; send a classic one, or PNG"
-    return rules.fault(kind=_KINDS.get(kind, kind), size_bytes=len(data), width_px=width, height_px=height)
+    return rules.fault(
+        kind=limits.SAME_FORMAT.get(kind, kind), size_bytes=len(data), width_px=width, height_px=height
+    )
 
 
 def _wrong(place: int, name: str, description: str) -> Violation:

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from PIL import Image
 
 from server.domain.errors import Reason
+from server.domain.references import SAME_FORMAT
 from server.domain.task import StoredImage
 from server.providers.contract import MadeImage, ProviderError, Sent
 
 MAX_PIXELS = 64_000_000
-_READ = ("PNG", "JPEG", "WEBP")
-_JPEG = ("image/jpeg", "jpg")
-_TYPES = {"PNG": ("image/png", "png"), "JPEG": _JPEG, "MPO": _JPEG, "WEBP": ("image/webp", "webp")}
-"""By Pillow's names: MPO is a JPEG with further pictures behind it, as cameras and HDR make them."""
+_TYPES = {"PNG": ("image/png", "png"), "JPEG": ("image/jpeg", "jpg"), "WEBP": ("image/webp", "webp")}
 
 
 async def verify_image(
@@ -39,11 +37,12 @@ async def verify_image(
 
 def _inspect(data: bytes) -> tuple[str, str, int, int, str]:
     try:
-        with Image.open(io.BytesIO(data), formats=_READ) as picture:
+        with Image.open(io.BytesIO(data), formats=tuple(_TYPES)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise _unusable(f"has {picture.width}x{picture.height} pixels")
             picture.load()  # the whole picture, not only its header
-            mime_type, extension = _TYPES[picture.format or ""]
+            kind = picture.format or ""
+            mime_type, extension = _TYPES[SAME_FORMAT.get(kind, kind)]
             width, height = picture.size
     except (ProviderError, MemoryError):  # the latter is not the picture's fault
         raise

@@ -264,6 +264,13 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+def daily_file() -> logging.handlers.TimedRotatingFileHandler:
+    [handler] = [
+        h for h in logging.getLogger().handlers if isinstance(h, logging.handlers.TimedRotatingFileHandler)
+    ]
+    return handler
+
+
 @pytest.mark.usefixtures("far_east")
 def test_files_change_at_midnight_and_old_ones_go(tmp_path: Path) -> None:
     for day in range(1, 8):
@@ -272,9 +279,7 @@ def test_files_change_at_midnight_and_old_ones_go(tmp_path: Path) -> None:
     configure(directory=tmp_path)
     log = structlog.get_logger()
     log.info("yesterday")
-    [handler] = [
-        h for h in logging.getLogger().handlers if isinstance(h, logging.handlers.TimedRotatingFileHandler)
-    ]
+    handler = daily_file()
     assert 0 < handler.rolloverAt - time.time() <= 86_400
     assert handler.rolloverAt % 86_400 == 0, "midnight, UTC"
     handler.rolloverAt = int(time.time()) - 1
@@ -306,9 +311,7 @@ def test_no_process_rotates_the_file_of_another(tmp_path: Path) -> None:
     configure(directory=tmp_path)
     log = structlog.get_logger()
     log.info("first")
-    [handler] = [
-        h for h in logging.getLogger().handlers if isinstance(h, logging.handlers.TimedRotatingFileHandler)
-    ]
+    handler = daily_file()
     handler.rolloverAt = int(time.time()) - 1
     log.info("first, next day")
     subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], check=True, capture_output=True)
